@@ -1,0 +1,34 @@
+# Everything a contributor types. `make quickstart` and `make test` need only Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test slow lint docs bench clean
+
+.venv: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("limbeck needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[report,onnx,arrow,search,dev]'
+	touch .venv
+
+quickstart: .venv
+	$(BIN)/limbeck quickstart
+
+test: .venv
+	$(BIN)/pytest -m 'not slow'
+
+slow: .venv
+	$(BIN)/pytest -m slow
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv
+	$(BIN)/zensical build --strict
+
+bench: .venv
+	$(BIN)/python benchmarks/engine.py
+
+clean:
+	rm -rf .venv site

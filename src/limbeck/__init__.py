@@ -1,0 +1,64 @@
+"""limbeck: knowledge distillation on PyTorch. Any teacher, any student, any data, and proof.
+
+Names are imported on first use, so that the command line answers before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.data.load import load_data
+    from limbeck.errors import InputError, LimbeckError, RunError
+    from limbeck.runs.api import distill, train
+    from limbeck.runs.compare import Comparison, compare
+    from limbeck.runs.evaluate import evaluate, predict
+    from limbeck.runs.execute import Result
+    from limbeck.runs.export import export
+    from limbeck.runs.load import load
+
+_HOMES = {
+    "Comparison": "limbeck.runs.compare",
+    "InputError": "limbeck.errors",
+    "LimbeckError": "limbeck.errors",
+    "Result": "limbeck.runs.execute",
+    "RunError": "limbeck.errors",
+    "compare": "limbeck.runs.compare",
+    "distill": "limbeck.runs.api",
+    "evaluate": "limbeck.runs.evaluate",
+    "export": "limbeck.runs.export",
+    "load": "limbeck.runs.load",
+    "load_data": "limbeck.data.load",
+    "predict": "limbeck.runs.evaluate",
+    "train": "limbeck.runs.api",
+}
+_ROOMS = ("functional", "methods", "nn", "teachers")
+
+__all__ = [
+    "Comparison",
+    "InputError",
+    "LimbeckError",
+    "Result",
+    "RunError",
+    "compare",
+    "distill",
+    "evaluate",
+    "export",
+    "load",
+    "load_data",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"limbeck.{name}")
+    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,1 @@
+"""Where samples come from: sources, splits, the batch plan, views (replayable augmentation)."""

@@ -1,0 +1,89 @@
+"""The batch plan: which samples, in which view, make a step. A pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck.data.random import generator
+from limbeck.errors import InputError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Step to sample positions, for one of several ranks.
+
+    An epoch is one pass over the labelled samples; its last, incomplete batch is dropped.
+    Unlabelled samples (the pool) come in an endless stream of permutations of their own.
+
+    Attributes:
+        labeled: number of labelled samples.
+        pool: number of unlabelled samples.
+        batch: labelled samples in a step, over all ranks and micro-batches.
+        pool_ratio: unlabelled samples for each labelled one.
+        seed: the run's seed.
+        accumulate: micro-batches in a step.
+        ranks: processes that share a step.
+        rank: which of them this is.
+        view_count: views that are replayed in turn; None: a fresh one every epoch.
+    """
+
+    labeled: int
+    batch: int
+    seed: int
+    pool: int = 0
+    pool_ratio: int = 1
+    accumulate: int = 1
+    ranks: int = 1
+    rank: int = 0
+    view_count: int | None = None
+
+    def __post_init__(self) -> None:
+        pieces = self.ranks * self.accumulate
+        if min(self.batch, self.labeled) < pieces or (
+            self.batch % pieces and self.batch <= self.labeled
+        ):
+            raise InputError(
+                f"a batch of {self.batch} (of {self.labeled} training samples) cannot be shared "
+                f"evenly by {self.ranks} rank(s) x {self.accumulate} micro-batch(es); choose "
+                f"training.batch as a multiple of {pieces}"
+            )
+
+    @property
+    def global_batch(self) -> int:
+        """Labelled samples in a step; fewer than `batch` only where fewer exist."""
+        pieces = self.ranks * self.accumulate
+        return min(self.batch, self.labeled) // pieces * pieces
+
+    @property
+    def pool_batch(self) -> int:
+        """Unlabelled samples in a step."""
+        pieces = self.ranks * self.accumulate
+        return min(self.global_batch * self.pool_ratio, self.pool) // pieces * pieces
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the labelled samples."""
+        return self.labeled // self.global_batch
+
+    def view(self, step: int) -> int:
+        """Number of the view that is replayed at `step`; 0 would be the clean sample."""
+        epoch = step // self.steps_per_epoch
+        return 1 + (epoch if self.view_count is None else epoch % self.view_count)
+
+    def permutation(self, part: str, epoch: int) -> Tensor:
+        """The order of the samples of `part` ("train" or "pool") in `epoch`."""
+        count = self.labeled if part == "train" else self.pool
+        return torch.randperm(count, generator=generator(self.seed, "plan", part, epoch))
+
+    def span(self, part: str, step: int, micro: int) -> tuple[int, slice]:
+        """The epoch of `part` and the slice of its permutation that this rank takes."""
+        count, size = (
+            (self.labeled, self.global_batch) if part == "train" else (self.pool, self.pool_batch)
+        )
+        epoch, place = divmod(step, count // size)
+        share = size // (self.ranks * self.accumulate)
+        start = place * size + (micro * self.ranks + self.rank) * share
+        return epoch, slice(start, start + share)

@@ -1,0 +1,170 @@
+"""Views: augmentation that can be replayed, a pure function of (sample id, view number, seed).
+
+The same sample, view and seed give the same pixels in every batch, on every run, so what a teacher
+said about a view stays true when the view is made again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from limbeck.data.base import Data, Record, Split
+from limbeck.data.ops import OPS, Crop, Flip, FlipCrop, Mix, Op, to_float
+from limbeck.data.random import derive, uniforms
+from limbeck.errors import InputError, nearest
+
+__all__ = ["VERSION", "Views", "parse_views", "to_float"]
+
+VERSION = 1
+"""Raised whenever the same definition would give other pixels; part of `Views.definition`."""
+
+
+class Views:
+    """Augmentations, applied in turn to whole batches on the batch's own device.
+
+    Images stay uint8 for as long as operations only move pixels; what computes with values
+    (`color`, `mixup`) turns them into float32 in [0, 1], as `to_float` does. Normalisation by mean
+    and standard deviation is the business of each model's input adapter, which accepts both.
+    A `flip` and a `crop` next to one another are done in one pass, the flip first.
+
+    Args:
+        ops: from `parse_views`.
+        seed: of all draws.
+        source: the samples that `mixup` and `cutmix` draw partners from, normally the split that
+            the batches come from, on the same device.
+    """
+
+    def __init__(self, ops: Sequence[Op], *, seed: int, source: Split | None = None) -> None:
+        self.ops = _fuse(ops)
+        self.seed = seed
+        self.source = source
+        if source is None and any(isinstance(op, Mix) for op in ops):
+            raise InputError("mixup and cutmix need a source of partners: give `source`, a Split")
+
+    def __call__(self, record: Record, view: int) -> Record:
+        """Replay one view of a batch.
+
+        Args:
+            record: `x` of shape (N, ...) and `index` of shape (N,), perhaps `y`.
+            view: number of the view; 0 is the clean sample.
+
+        Returns:
+            A record with the augmented `x`. After `mixup` or `cutmix` also `mix`, the share of
+            the sample itself (float32, (N,)), and `y_mix`, the partner's label, where there are
+            labels: the supervised loss is mix CE(y) + (1 - mix) CE(y_mix).
+        """
+        if view == 0 or not self.ops:
+            return record
+        result = dict(record)
+        for position, op in enumerate(self.ops):
+            if isinstance(op, Mix):
+                self._mix(op, result, view, position)
+            else:
+                result["x"] = op.apply(result["x"], result["index"], self._seed(view, position))
+        return result
+
+    def _mix(self, op: Mix, record: Record, view: int, position: int) -> None:
+        """Mix `record` with partners seen through the same operations up to here."""
+        index, seed = record["index"], self._seed(view, position)
+        partner = self._partners(index, seed)
+        for before, earlier in enumerate(self.ops[:position]):
+            x, place = partner["x"], self._seed(view, before)
+            partner["x"] = earlier.apply(x, partner["index"], place)
+        record["x"], record["mix"] = op.mix(record["x"], partner["x"], index, seed)
+        if "y" in record and "y" in partner:
+            record["y_mix"] = partner["y"]
+
+    def _partners(self, index: Tensor, seed: int) -> Record:
+        """One sample of the source for every id, all equally likely."""
+        source = cast(Split, self.source)  # seen to when the views were made
+        coarse, fine = uniforms(index, 2, seed=derive(seed, "partner")).double().unbind(1)
+        rows = ((coarse + fine * 2.0**-24) * len(source)).long()
+        return source.fetch(rows)
+
+    def _seed(self, view: int, position: int) -> int:
+        return derive(self.seed, "view", view, position)
+
+    def definition(self) -> dict[str, Any]:
+        """What makes these views, JSON-ready: equal definitions replay equal views."""
+        ops = [{"name": op.name, **op.model_dump(mode="json")} for op in self.ops]
+        mixes = any(isinstance(op, Mix) for op in self.ops)
+        source = self.source.fingerprint() if self.source is not None and mixes else None
+        return {"version": VERSION, "seed": self.seed, "ops": ops, "source": source}
+
+
+def _fuse(ops: Sequence[Op]) -> tuple[Op, ...]:
+    """Neighbouring flip and crop, in either order (windows are as likely mirrored), become one."""
+    fused: list[Op] = []
+    for op in ops:
+        match fused[-1:], op:
+            case ([Flip() as flip], Crop() as crop) | ([Crop() as crop], Flip() as flip):
+                fused[-1] = FlipCrop(flip=flip, crop=crop)
+            case _:
+                fused.append(op)
+    return tuple(fused)
+
+
+def parse_views(
+    specs: Sequence[str | Mapping[str, Mapping[str, Any]]], data: Data | None = None
+) -> tuple[Op, ...]:
+    """Augmentations from their names in a recipe.
+
+    Args:
+        specs: each a name, or `{name: {option: value}}`: `["flip", {"crop": {"padding": 4}}]`.
+        data: what they are meant for; None skips the check that they fit.
+
+    Returns:
+        The operations in order, for `Views`.
+
+    Raises:
+        InputError: unknown name or option, value out of range, or unfit for the data.
+    """
+    named = [
+        (name, options)
+        for spec in specs
+        for name, options in ([(spec, {})] if isinstance(spec, str) else spec.items())
+    ]
+    ops = tuple(_parse(name, options) for name, options in named)
+    mixers = [op.name for op in ops if isinstance(op, Mix)]
+    if len(mixers) > 1:
+        raise InputError(f"views mix samples twice ({', '.join(mixers)}); keep one of them")
+    if data is not None:
+        for op in ops:
+            _check_fit(op, data)
+    return ops
+
+
+def _parse(name: str, options: Mapping[str, Any] | None) -> Op:
+    if name not in OPS:
+        known = ", ".join(OPS)
+        raise InputError(f"unknown view {name!r}{nearest(name, OPS)} (known views: {known})")
+    try:
+        return OPS[name](**(options or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([name, *map(str, first["loc"])])
+        reason = first["msg"].removeprefix("Value error, ")
+        given = f", not {first['input']!r}" if first["loc"] else ""
+        raise InputError(f"view {place}: {reason}{given}") from None
+
+
+def _check_fit(op: Op, data: Data) -> None:
+    if data.kind not in op.kinds or _holds_tokens(data):
+        what = "token ids" if _holds_tokens(data) else f"data of kind {data.kind!r}"
+        fitting = [name for name, other in OPS.items() if data.kind in other.kinds]
+        advice = "leave the views empty" if _holds_tokens(data) else f"take {', '.join(fitting)}"
+        raise InputError(f"view {op.name!r} does not fit {what}: {advice}")
+    if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(data.shape[1:]):
+        raise InputError(
+            f"view crop.padding: {op.padding} pixels cannot be reflected in images of "
+            f"{data.shape[1]} x {data.shape[2]}; choose fewer, or mode: zeros"
+        )
+
+
+def _holds_tokens(data: Data) -> bool:
+    return data.train.fetch(torch.zeros(1, dtype=torch.int64))["x"].dtype == torch.int64

@@ -1,0 +1,1 @@
+"""The machine: loop, ranks, precision, checkpoints, random streams, metrics log."""

@@ -1,0 +1,1 @@
+"""How a student learns from its teachers: one file a method, one line in the registry."""

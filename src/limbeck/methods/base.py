@@ -1,0 +1,152 @@
+"""The contract of a method: how the student learns from its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from limbeck.data.base import Record
+from limbeck.errors import InputError
+from limbeck.recipe.spec import Spec
+
+if TYPE_CHECKING:
+    from limbeck.engine.engine import Engine
+    from limbeck.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a training stands.
+
+    Attributes:
+        step: steps done so far.
+        steps: steps in the whole training.
+        steps_per_epoch: steps in an epoch.
+    """
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done so far."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1)."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know when it is built.
+
+    Attributes:
+        task: supervised loss and metrics.
+        classes: width of the logits.
+        samples: number of labelled training samples.
+        teachers: how many teachers there are.
+        live: whether the teachers can be run on inputs of the method's own.
+        seed: for the initialisation of the method's own modules.
+        observe: runs student and teachers on two samples and returns the record, with the
+            given taps; for adapters that need the shapes.
+    """
+
+    task: Task
+    classes: int
+    samples: int
+    teachers: int
+    live: bool
+    seed: int
+    observe: Callable[[Sequence[str], Sequence[str]], Record]
+
+
+class MethodSpec(Spec):
+    """The typed configuration of a method; `name` is how it is found."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a loss.
+
+    Attributes:
+        name: its name in the log.
+        loss: a pure function of the tensors under `keys`; returns a scalar.
+        keys: what it reads from the batch, e.g. `("student.logits", "teacher.logits", "y")`.
+        weight: factor of the summand.
+    """
+
+    name: str
+    loss: Callable[..., Tensor]
+    keys: tuple[str, ...]
+    weight: float = 1.0
+
+    def __call__(self, batch: Record) -> Tensor:
+        """The weighted summand; where it reads `y`, over the labelled rows only."""
+        try:
+            values = [batch[key] for key in self.keys]
+        except KeyError as error:
+            raise InputError(
+                f"the term {self.name!r} reads {error.args[0]!r}, which is not recorded; recorded "
+                f"are {', '.join(sorted(batch))}"
+            ) from None
+        if "y" in self.keys:
+            values = [value[: len(batch["y"])] for value in values]
+        return self.weight * self.loss(*values)
+
+
+class Method(nn.Module):
+    """How a student learns. A subclass is final: it overrides what it needs, once.
+
+    Most methods override `losses`; a training that is more than one update a step overrides
+    `step` and asks the engine for gradients. A method sees no device, rank, file or optimiser.
+
+    Attributes:
+        Spec: the method's typed configuration.
+        roles: which sub-modules each optimiser trains.
+        needs_teacher: whether it can work without one.
+        online: whether it runs the teachers on inputs of its own (stored outputs cannot serve).
+        raw: get the batch only; neither student nor teachers are run beforehand.
+        differentiates: whether `step` calls `engine.grads` (refused under `strategy: shard`).
+        student_taps: module paths of the student that the engine records.
+        teacher_taps: module paths of the teachers that the engine records.
+    """
+
+    Spec: ClassVar[type[MethodSpec]]
+    roles: Mapping[str, Sequence[str]] = {"student": ("student",)}
+    needs_teacher: bool = True
+    online: bool = False
+    raw: bool = False
+    differentiates: bool = False
+    student_taps: Sequence[str] = ()
+    teacher_taps: Sequence[str] = ()
+
+    def __init__(self, student: nn.Module, setting: Setting) -> None:
+        super().__init__()
+        self.student = student
+        self.setting = setting
+
+    def prepare(self, engine: Engine) -> None:
+        """A stage before the training; what it leaves in the method's state is checkpointed."""
+
+    def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
+        """The summands of the student's loss, weights included, by name."""
+        raise NotImplementedError
+
+    def step(self, batch: Record, engine: Engine) -> dict[str, Tensor]:
+        """One step of training; what it returns is logged."""
+        terms = self.losses(batch, engine.clock)
+        values = list(terms.values())
+        engine.update("student", sum(values[1:], values[0]))
+        return terms
+
+    def predict(self, batch: Record) -> Tensor:
+        """The logits that are evaluated, from a batch with the student's outputs."""
+        return batch["student.logits"]

@@ -1,0 +1,1 @@
+"""Building blocks: taps, adapters, input adapters."""

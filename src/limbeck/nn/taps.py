@@ -1,0 +1,58 @@
+"""Taps: reading intermediate activations of any module by their dotted path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.errors import InputError, nearest
+
+
+class Taps:
+    """Reads the outputs of named sub-modules at every forward pass.
+
+    Args:
+        model: the module to read from; it is not changed, only hooked.
+        paths: dotted paths as in `named_modules`.
+        owner: "student" or "teacher", for error messages.
+
+    Raises:
+        InputError: a path that the model does not have.
+    """
+
+    def __init__(self, model: nn.Module, paths: Iterable[str], owner: str = "model") -> None:
+        modules = dict(model.named_modules())
+        self.values: dict[str, Tensor] = {}
+        self._handles = []
+        for path in paths:
+            if path not in modules or not path:
+                some = ", ".join([name for name in modules if name][:12])
+                raise InputError(
+                    f"the {owner} has no module {path!r} to tap{nearest(path, modules)} "
+                    f"(it has: {some}, ...); `limbeck taps MODEL` lists them all"
+                )
+            self._handles.append(modules[path].register_forward_hook(self._reader(path, owner)))
+
+    def _reader(self, path: str, owner: str) -> Any:
+        def read(module: nn.Module, args: Any, output: Any) -> None:
+            value = output[0] if isinstance(output, tuple | list) and output else output
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f"the tap {path!r} of the {owner} gives {type(output).__name__}, not a tensor; "
+                    f"tap one of its sub-modules"
+                )
+            self.values[path] = value
+
+        return read
+
+    def take(self) -> dict[str, Tensor]:
+        """What the last forward pass left, by path; forgotten here, so that it can be freed."""
+        values, self.values = self.values, {}
+        return values
+
+    def remove(self) -> None:
+        """Unhook the model."""
+        for handle in self._handles:
+            handle.remove()

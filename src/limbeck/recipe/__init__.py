@@ -1,0 +1,1 @@
+"""The typed description of a run, its overrides, and the run folder."""

@@ -1,0 +1,240 @@
+"""The recipe: everything that describes a run, as typed data. Torch is not imported here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from limbeck.errors import nearest
+
+
+class Spec(BaseModel):
+    """Base of every piece of a recipe: frozen, unknown keys refused with a suggestion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for key in value:
+                if key not in cls.model_fields:
+                    known = ", ".join(cls.model_fields)
+                    hint = nearest(str(key), cls.model_fields)
+                    raise ValueError(f"unknown key {key!r}{hint} (known keys: {known})")
+        return value
+
+
+def _as_list(value: Any) -> Any:
+    """One item where a list is expected is a list of one."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+def _named(key: str) -> Any:
+    """A bare string stands for the spec with only `key` set."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class InputSpec(Spec):
+    """How a model wants its images; None takes the data's own statistics and size."""
+
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    size: int | tuple[int, int] | None = None
+
+
+class TeacherSpec(Spec):
+    """One teacher.
+
+    Attributes:
+        model: `SOURCE:NAME[?key=value][@WEIGHTS]`, or the folder of a run.
+        input: its own normalisation and resolution, where they differ from the student's.
+        classes: for each of the teacher's outputs the class name or number it stands for.
+        taps: module paths to read besides the logits.
+    """
+
+    model: str
+    input: InputSpec | None = None
+    classes: list[str | int] | None = None
+    taps: list[str] = []
+
+
+class DataSpec(Spec):
+    """Where the samples come from, and how they are split.
+
+    Attributes:
+        source: a named set, or the path of an `.npz`, `.csv`, `.parquet` file or an image folder.
+        unlabeled: a further source whose samples have no labels (the pool).
+        label: column of the label in tables (default: `label`).
+        text: column of the text in tables; None uses `text` where it exists.
+        encode: how texts become vectors.
+        features: width of the encoded text (hashed columns, or components of the SVD).
+        length: tokens kept of each text with `encode: tokens`.
+        val: share of the training samples held out for validation where the source has no such part.
+        test: share held out for the test where the source has no such part.
+        limit: use only this many training samples (stratified), validation included.
+        labels: keep the labels of only this many training samples; the others join the pool.
+        split_seed: seed of every random split.
+        stream: read samples from disk batch by batch; None decides by size.
+        size: resize images to this many pixels (folders of images).
+    """
+
+    source: str = "digits"
+    unlabeled: str | None = None
+    label: str = "label"
+    text: str | None = None
+    encode: Literal["hash", "tfidf", "tokens"] = "tfidf"
+    features: int = Field(256, ge=1)
+    length: int = Field(64, ge=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    limit: int | None = Field(None, ge=2)
+    labels: int | None = Field(None, ge=1)
+    split_seed: int = Field(0, ge=0)
+    stream: bool | None = None
+    size: int | None = Field(None, ge=1)
+
+
+class Optimizer(Spec):
+    """The optimiser of one role, in torch's words."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class Schedule(Spec):
+    """Learning rate over the training, after `warmup` epochs of linear growth from zero.
+
+    Attributes:
+        name: `cosine` to zero, `multistep` (times `gamma` at each milestone) or `constant`.
+        warmup: epochs, may be fractional.
+        milestones: shares of the training in (0, 1) at which `multistep` steps.
+        gamma: factor of each step.
+    """
+
+    name: Literal["cosine", "multistep", "constant"] = "cosine"
+    warmup: float = Field(0.0, ge=0)
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.625, 0.75, 0.875]
+    gamma: float = Field(0.1, gt=0, le=1)
+
+
+class Training(Spec):
+    """How a student is trained.
+
+    Attributes:
+        epochs: passes over the labelled training samples.
+        batch: samples in a step, over all ranks and accumulated micro-batches.
+        optimizer: of the student; `optimizers` overrides it for other roles of a method.
+        clip: largest gradient norm of a role, None: no clipping.
+        accumulate: micro-batches in which a step's batch is computed.
+        precision: `fp32`, or `bf16` (autocast; losses stay in fp32).
+        ema: decay of the exponential moving average of the student, None: no average.
+        views: augmentations, as names or `{name: {option: value}}`; empty: clean samples.
+        view_count: replay this many views per sample; None draws fresh ones every epoch.
+        pool_ratio: unlabelled samples in a batch for each labelled one, where data has a pool.
+        class_weights: weight of each class in the supervised loss, or `balanced`.
+        label_smoothing: of the supervised loss.
+        metric: validation metric of `keep: best` and early stopping; a name or `module:function`.
+        keep: the epoch whose student is delivered: `last`, or `best` on validation.
+        early_stop: stop after this many evaluations without a better metric, None: never.
+        eval_every: epochs between evaluations.
+        log_every: steps between two log lines (and host synchronisations).
+        checkpoint_every: epochs between checkpoints.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        workers: processes that read streamed samples.
+        strategy: `replicate`, or `shard` the student over the ranks.
+        compile: compile the student with `torch.compile`.
+    """
+
+    epochs: int = Field(20, ge=1)
+    batch: int = Field(64, ge=1)
+    optimizer: Optimizer = Optimizer()
+    optimizers: dict[str, Optimizer] = {}
+    schedule: Annotated[Schedule, _named("name")] = Schedule()
+    clip: float | None = Field(None, gt=0)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ema: float | None = Field(None, gt=0, lt=1)
+    views: Annotated[list[str | dict[str, dict[str, Any]]], BeforeValidator(_as_list)] = []
+    view_count: int | None = Field(None, ge=1)
+    pool_ratio: int = Field(1, ge=1)
+    class_weights: list[float] | Literal["balanced"] | None = None
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    metric: str = "accuracy"
+    keep: Literal["last", "best"] = "last"
+    early_stop: int | None = Field(None, ge=1)
+    eval_every: int = Field(1, ge=1)
+    log_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(1, ge=1)
+    device: str = "auto"
+    workers: int = Field(0, ge=0)
+    strategy: Literal["replicate", "shard"] = "replicate"
+    compile: bool = False
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_fp16(cls, value: Any) -> Any:
+        if value in ("fp16", "float16", "16"):
+            raise ValueError(
+                "fp16 needs loss scaling, which the methods that differentiate twice cannot use; "
+                "take bf16"
+            )
+        return value
+
+
+class ArmSpec(Spec):
+    """What one arm of a comparison changes in the recipe; None keeps the recipe's own value."""
+
+    method: Any = None
+    student: str | None = None
+    teachers: Annotated[list[Annotated[TeacherSpec, _named("model")]] | None, BeforeValidator(_as_list)] = None
+    training: dict[str, Any] = {}
+
+
+class CompareSpec(Spec):
+    """Arms by seeds under one recipe.
+
+    Attributes:
+        arms: name to what the arm changes. `none` (no teacher) and `kd_tuned` always run beside them.
+        seeds: how many seeds each arm is trained with: `seed`, `seed` + 1, ...
+        temperatures: grid of the tuned KD arm.
+        weights: grid of the tuned KD arm: share of the soft labels in the loss.
+        metric: test metric that the arms are compared by.
+    """
+
+    arms: dict[str, ArmSpec] = {}
+    seeds: int = Field(3, ge=2)
+    temperatures: list[Annotated[float, Field(gt=0)]] = [1.0, 2.0, 4.0, 8.0]
+    weights: list[Annotated[float, Field(gt=0, le=1)]] = [0.5, 0.9]
+    metric: str = "accuracy"
+
+
+class Recipe(Spec):
+    """The whole description of a run. `method` is checked once torch is loaded."""
+
+    task: str = "classification"
+    student: str = ""
+    teachers: Annotated[list[Annotated[TeacherSpec, _named("model")]], BeforeValidator(_as_list)] = []
+    data: Annotated[DataSpec, _named("source")] = DataSpec()
+    method: Any = "kd"
+    training: Training = Training()
+    compare: CompareSpec | None = None
+    seed: int = Field(0, ge=0)
+    out: str | None = None
+    input: InputSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_teacher(cls, value: Any) -> Any:
+        """`teacher: X` is `teachers: [X]`."""
+        if isinstance(value, dict) and "teacher" in value:
+            value = dict(value)
+            if value.get("teachers"):
+                raise ValueError("give either 'teacher' or 'teachers', not both")
+            value["teachers"] = [value.pop("teacher")]
+        return value

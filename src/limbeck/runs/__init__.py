@@ -1,0 +1,1 @@
+"""What users ask for: train, distill, evaluate, predict, compare, quickstart."""

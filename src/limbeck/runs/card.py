@@ -1,0 +1,79 @@
+"""The card: what a delivered student is, as plain data."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.data.base import Data
+from limbeck.export.latency import latency
+from limbeck.methods.build import dump_method
+from limbeck.nn.input import InputAdapter
+from limbeck.runs.job import Job, sized
+from limbeck.teachers.live import LiveTeacher
+
+
+def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[str, Any]:
+    """The card of `student`, JSON-ready; latencies are measured here, on the CPU."""
+    return {
+        "limbeck": version("limbeck"),
+        "task": job.recipe.task,
+        "model": {"source": student_source(job)} | describe_model(student, job.data),
+        "input": describe_input(job.adapter, job.data),
+        "classes": list(job.data.classes),
+        "teachers": [describe_teacher(job, teacher) for teacher in job.teachers.members],
+        "method": dump_method(job.method),
+        "metrics": metrics,
+        "data": dict(job.data.facts),
+        "seed": job.recipe.seed,
+        "exports": {},
+    }
+
+
+def student_source(job: Job) -> str | None:
+    """The reference that rebuilds the student; None for one that was built in Python."""
+    from limbeck.models.card import read_card
+    from limbeck.models.ref import parse_ref
+
+    if not isinstance(job.student, str):
+        return None
+    reference = parse_ref(job.student)
+    if reference.source == "run":
+        return read_card(reference.name).source
+    return sized(reference, job.data).text
+
+
+def describe_model(model: nn.Module, data: Data) -> dict[str, Any]:
+    """Size and speed of a model."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        "latency_ms": latency(model, data.shape, dtype=_dtype(data)),
+    }
+
+
+def _dtype(data: Data) -> torch.dtype:
+    """What a model of this data is fed: token ids, or floats."""
+    x = data.val.fetch(torch.zeros(1, dtype=torch.long))["x"]
+    return x.dtype if x.dtype == torch.int64 else torch.float32
+
+
+def describe_input(adapter: InputAdapter, data: Data) -> dict[str, Any]:
+    """What a caller must do to a sample before the model sees it."""
+    mean, std, size = adapter.key
+    return {
+        "shape": list(data.shape),
+        "mean": None if mean is None else list(mean),
+        "std": None if std is None else list(std),
+        "size": None if size is None else list(size),
+        "scale": "images in [0, 1]" if data.kind == "image" else None,
+    }
+
+
+def describe_teacher(job: Job, teacher: LiveTeacher) -> dict[str, Any]:
+    """Name and size of a teacher."""
+    return {"model": teacher.name} | describe_model(teacher.model, job.data)

@@ -1,0 +1,249 @@
+"""Executing a job: train, evaluate once on the test split, leave a complete run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Record, Split
+from limbeck.data.feed import Feed
+from limbeck.data.plan import BatchPlan
+from limbeck.data.random import derive
+from limbeck.data.views import Views, parse_views
+from limbeck.engine.checkpoint import save_tensors
+from limbeck.engine.engine import Engine
+from limbeck.engine.loop import Loop, Report, Standing
+from limbeck.engine.ranks import Ranks
+from limbeck.errors import InputError
+from limbeck.methods.base import Method, Setting
+from limbeck.methods.build import build_method, dump_method
+from limbeck.nn.forward import Forward
+from limbeck.recipe import yaml
+from limbeck.recipe.folder import RunFolder
+from limbeck.runs.environment import environment
+from limbeck.runs.job import Job, check_models
+from limbeck.runs.card import make_card
+from limbeck.runs.seeding import seeded
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run returns.
+
+    Attributes:
+        student: the plain student, in evaluation mode, on the CPU.
+        metrics: `val.accuracy`, `test.nll`, ...; `last.*` and `best.*` for the two epochs.
+        run: the run folder.
+        card: the model card as plain data.
+    """
+
+    student: nn.Module
+    metrics: dict[str, float]
+    run: Path
+    card: dict[str, Any]
+
+
+def quiet(step: int, steps: int, words: str) -> None:
+    """A report of progress that says nothing."""
+
+
+def execute(
+    job: Job, folder: Path, *, resume: bool = False, report: Report = quiet
+) -> Result:
+    """Run `job` in `folder`.
+
+    Args:
+        job: built by `make_job`.
+        folder: where everything goes.
+        resume: go on with a run that stands there.
+        report: told of progress.
+
+    Raises:
+        InputError: the folder is taken, or models and data do not fit.
+        RunError: NaN, or a full disk.
+    """
+    ranks = Ranks(job.device)
+    student = job.build(job.recipe.seed)
+    check_models(job, student)
+    method = make_method(job, student)
+    place = RunFolder(folder, resume=resume, writer=ranks.first)
+    try:
+        _describe(place, job)
+        loop = make_loop(job, method, ranks, place, report)
+        standing = loop.run()
+        metrics, logits = _final(job, loop, standing)
+        result = _deliver(job, loop, place, metrics, logits)
+        ranks.wait()
+        return result
+    finally:
+        place.close()
+
+
+def make_method(job: Job, student: nn.Module) -> Method:
+    """The job's method around `student`."""
+    setting = Setting(
+        task=job.task,
+        classes=job.task.outputs,
+        samples=len(job.data.train),
+        teachers=len(job.teachers),
+        live=job.teachers.live,
+        seed=job.recipe.seed,
+        observe=lambda ours, theirs: observe(job, student, ours),
+    )
+    with seeded(job.recipe.seed, "method"):
+        return build_method(job.method, student, setting)
+
+
+def observe(job: Job, student: nn.Module, taps: Sequence[str]) -> Record:
+    """One batch of two samples with what student and teachers say of it."""
+    batch = job.data.train.fetch(torch.arange(2, device=job.device))
+    forward = Forward(student, job.adapter, taps)
+    training = student.training
+    student.eval()
+    with torch.no_grad():
+        batch.update({f"student.{key}": value for key, value in forward(batch["x"]).items()})
+        batch.update(job.teachers(batch))
+    student.train(training)
+    forward.taps.remove()
+    return batch
+
+
+def make_loop(
+    job: Job, method: Method, ranks: Ranks, folder: RunFolder, report: Report
+) -> Loop:
+    """The loop that trains `method`."""
+    engine = Engine(
+        method,
+        job.teachers,
+        make_feed(job, ranks),
+        job.recipe.training,
+        adapter=job.adapter,
+        ranks=ranks,
+        device=job.device,
+        seed=job.recipe.seed,
+    )
+    return Loop(engine, folder, job.task, job.data.val, report if ranks.first else quiet)
+
+
+def make_feed(job: Job, ranks: Ranks) -> Feed:
+    """The batches of the job for this rank."""
+    training, data, seed = job.recipe.training, job.data, job.recipe.seed
+    pool = data.pool
+    plan = BatchPlan(
+        labeled=len(data.train),
+        batch=training.batch,
+        seed=seed,
+        pool=0 if pool is None else len(pool),
+        pool_ratio=training.pool_ratio,
+        accumulate=training.accumulate,
+        ranks=ranks.count,
+        rank=ranks.rank,
+        view_count=training.view_count,
+    )
+    parts = {"train": data.train} if pool is None else {"train": data.train, "pool": pool}
+    return Feed(plan, parts, _views(job, parts), job.device)
+
+
+def _views(job: Job, parts: dict[str, Split]) -> dict[str, Views] | None:
+    """The augmentation of each part.
+
+    Replayed views are the same for every seed, so that stored outputs serve all of them.
+    """
+    training = job.recipe.training
+    if not training.views:
+        return None
+    seed = derive(0 if training.view_count else job.recipe.seed, "views")
+    return {
+        part: parse_views(training.views, kind=job.data.kind, seed=seed, source=split)
+        for part, split in parts.items()
+    }
+
+
+def _describe(folder: RunFolder, job: Job) -> None:
+    """Write down what is about to run."""
+    if folder.writer:
+        yaml.write(folder.path / "recipe.yaml", resolved(job))
+        folder.write("environment.json", environment(job.device))
+        folder.write("data.json", dict(job.data.facts))
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """The recipe with every default written out."""
+    return job.recipe.model_dump(mode="json") | {"method": dump_method(job.method)}
+
+
+def _final(
+    job: Job, loop: Loop, standing: Standing
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Metrics and logits of both epochs; the delivered one's modules are left in place."""
+    keep = "best" if job.recipe.training.early_stop else job.recipe.training.keep
+    other = "last" if keep == "best" else "best"
+    logits: dict[str, dict[str, Tensor]] = {"last": _split_logits(job, loop)}
+    last_state = loop.engine.model_state()
+    loop.load_best()
+    logits["best"] = _split_logits(job, loop)
+    if keep == "last":
+        loop.engine.load_model_state(last_state)
+    metrics = {"best.epoch": float(standing.best_epoch)}
+    for epoch in (keep, other):
+        measured = _measure(job, logits[epoch])
+        metrics |= {f"{epoch}.{name}": value for name, value in measured.items()}
+        if epoch == keep:
+            metrics |= measured
+    return metrics, logits[keep]
+
+
+def _split_logits(job: Job, loop: Loop) -> dict[str, Tensor]:
+    splits = {"val": job.data.val, "test": job.data.test}
+    return {name: loop.outputs(split) for name, split in splits.items() if split is not None}
+
+
+def _measure(job: Job, logits: dict[str, Tensor]) -> dict[str, float]:
+    """`SPLIT.METRIC` for each split, with the agreement with the teacher where there is one."""
+    metrics = {}
+    for name, values in logits.items():
+        y = job.data.splits[name].y
+        if y is None:
+            raise InputError(f"the {name} split of {job.data.name!r} has no labels")
+        metrics |= {f"{name}.{key}": value for key, value in job.task.metrics(values, y).items()}
+        if len(job.teachers):
+            same = values.argmax(-1) == job.teacher_outputs(name).argmax(-1)
+            metrics[f"{name}.agreement"] = same.float().mean().item()
+    return metrics
+
+
+def _deliver(
+    job: Job, loop: Loop, folder: RunFolder, metrics: dict[str, float], logits: dict[str, Tensor]
+) -> Result:
+    """Write the final line, the predictions, the plain student and its card."""
+    folder.metrics.append({"event": "final", "metrics": metrics})
+    student = loop.engine.student().cpu().eval()
+    card = make_card(job, student, metrics)
+    if folder.writer:
+        save_tensors(folder.path / "predictions.safetensors", _predictions(job, logits), {})
+        save_tensors(folder.path / "student.safetensors", student.state_dict(), {})
+        if job.data.encode:
+            folder.write("encode.json", dict(job.data.encode))
+        folder.write("card.json", card)
+    return Result(student, metrics, folder.path, card)
+
+
+def _predictions(job: Job, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What reports and pooled tests read: logits and labels of the evaluated splits."""
+    tensors = {}
+    for name, values in logits.items():
+        tensors[f"{name}.logits"] = values
+        y = job.data.splits[name].y
+        if y is not None:
+            tensors[f"{name}.y"] = y
+        if len(job.teachers):
+            tensors[f"teacher.{name}.logits"] = job.teacher_outputs(name)
+    return tensors
+
+
+Runner = Callable[..., Result]

@@ -1,0 +1,244 @@
+"""A job: everything a run needs, built and checked before any long work starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.base import Data, Record, Split
+from limbeck.engine.evaluate import collect
+from limbeck.engine.ranks import choose_device
+from limbeck.errors import InputError
+from limbeck.methods.base import MethodSpec
+from limbeck.methods.build import parse_method
+from limbeck.methods.terms import TermSpec
+from limbeck.nn.forward import Forward
+from limbeck.nn.input import InputAdapter
+from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec
+from limbeck.models.ref import ModelRef, parse_ref
+from limbeck.runs.seeding import seeded
+from limbeck.tasks.base import Task
+from limbeck.tasks.build import build_task
+from limbeck.teachers.live import LiveTeacher, class_order
+from limbeck.teachers.several import Teachers
+
+StudentLike = str | nn.Module | Callable[[int], nn.Module]
+"""A student by name, as a module (copied before its first use), or as a function of a seed."""
+
+
+@dataclass
+class Job:
+    """What a run needs.
+
+    Attributes:
+        recipe: the resolved recipe.
+        data: the splits.
+        task: what the student is for.
+        student: its name, module or builder.
+        adapter: the student's input adapter.
+        teachers: all of them.
+        method: what is to be built around the student.
+        device: where it runs.
+        teacher_logits: the teachers' logits by split, once they were needed.
+    """
+
+    recipe: Recipe
+    data: Data
+    task: Task
+    student: StudentLike
+    adapter: InputAdapter
+    teachers: Teachers
+    method: MethodSpec | list[TermSpec]
+    device: torch.device
+    teacher_logits: dict[str, Tensor] = field(default_factory=dict)
+
+    def change(self, recipe: Recipe, student: StudentLike | None = None) -> Job:
+        """The same data and teachers under another method, student, training or seed."""
+        student = self.student if student is None else student
+        return replace(self, recipe=recipe, student=student, method=parse_method(recipe.method))
+
+    def build(self, seed: int) -> nn.Module:
+        """A fresh student."""
+        with seeded(seed, "student"):
+            if isinstance(self.student, nn.Module):
+                return copy.deepcopy(self.student)
+            if isinstance(self.student, str):
+                return named_model(self.student, self.data, self.task)
+            return self.student(seed)
+
+    def teacher_outputs(self, split: str) -> Tensor:
+        """The (mean) teacher's logits for every sample of a split, computed once."""
+        if split not in self.teacher_logits:
+            teachers = self.teachers.to(self.device)
+
+            def answer(batch: Record) -> Tensor:
+                return teachers(batch)["teacher.logits"]
+
+            self.teacher_logits[split] = collect(answer, self.data.splits[split], self.device)
+        return self.teacher_logits[split]
+
+
+def make_job(
+    recipe: Recipe,
+    *,
+    student: StudentLike | None = None,
+    teachers: Sequence[nn.Module] | None = None,
+    data: Any = None,
+) -> Job:
+    """Build and check a job; objects take the place of the recipe's names.
+
+    Raises:
+        InputError: anything that would stop the run later and can be seen now.
+    """
+    from limbeck.data.load import load_data
+
+    if student is None and not recipe.student:
+        raise InputError("name a student with --student MODEL, for example limbeck:resnet20")
+    _refuse_same(student, teachers or [])
+    method = parse_method(recipe.method)
+    device = choose_device(recipe.training.device)
+    loaded = load_data(recipe.data if data is None else data)
+    task = build_task(recipe, loaded)
+    task.check(loaded)
+    loaded = _on_device(loaded, device)
+    student = recipe.student if student is None else student
+    specs = recipe.teachers if teachers is None else [None] * len(teachers)
+    models = teachers if teachers is not None else [None] * len(specs)
+    members = [
+        make_teacher(spec, model, loaded, task) for spec, model in zip(specs, models, strict=True)
+    ]
+    adapter = make_adapter(recipe.input, loaded)
+    return Job(recipe, loaded, task, student, adapter, Teachers(members), method, device)
+
+
+def _refuse_same(student: object, teachers: Sequence[object]) -> None:
+    if any(student is teacher for teacher in teachers):
+        raise InputError(
+            "student and teacher are the same object; training the student would change the "
+            "teacher: pass a copy.deepcopy of it as the student"
+        )
+
+
+def _on_device(data: Data, device: torch.device) -> Data:
+    def move(split: Split | None) -> Any:
+        return None if split is None else split.to(device)
+
+    return replace(
+        data,
+        train=move(data.train),
+        val=move(data.val),
+        test=move(data.test),
+        pool=move(data.pool),
+    )
+
+
+def named_model(name: str, data: Data, task: Task) -> nn.Module:
+    """The model called `name`, for the shape of the data and the task's outputs."""
+    from limbeck.models.source import build_model
+
+    return build_model(sized(parse_ref(name), data), shape=data.shape, classes=task.outputs)
+
+
+def sized(reference: ModelRef, data: Data) -> ModelRef:
+    """A text encoder of ours learns here how many words the data has."""
+    known = data.encode.get("vocabulary")
+    if known is None or reference.source != "limbeck" or "vocabulary" in reference.options:
+        return reference
+    return reference.with_options(vocabulary=len(known))
+
+
+def make_adapter(spec: InputSpec | None, data: Data) -> InputAdapter:
+    """The input adapter that `spec` asks for; where it is silent the data's own statistics."""
+    mean = data.mean if spec is None or spec.mean is None else tuple(spec.mean)
+    std = data.std if spec is None or spec.std is None else tuple(spec.std)
+    size = None if spec is None or spec.size is None else spec.size
+    return InputAdapter(mean, std, (size, size) if isinstance(size, int) else size)
+
+
+def make_teacher(
+    spec: TeacherSpec | None, model: nn.Module | None, data: Data, task: Task
+) -> LiveTeacher:
+    """A teacher from its spec, or around a module that the user gave."""
+    if spec is None:
+        if model is None:
+            raise InputError("a teacher needs a model")
+        teacher = LiveTeacher(model, make_adapter(None, data), name=type(model).__name__)
+    else:
+        model = model or _trained(spec.model, data, task)
+        order = None if spec.classes is None else class_order(spec.classes, data.classes, spec.model)
+        adapter = make_adapter(spec.input or run_input(spec.model), data)
+        teacher = LiveTeacher(model, adapter, spec.taps, order, name=spec.model)
+    return teacher
+
+
+def _trained(name: str, data: Data, task: Task) -> nn.Module:
+    """A teacher by name; a reference network without weights has nothing to teach."""
+    reference = parse_ref(name)
+    if reference.source == "limbeck" and reference.weights is None:
+        raise InputError(
+            f"the teacher {name!r} has no weights; write {name}@FILE.safetensors, or name the "
+            f"folder of a run that `limbeck train` left"
+        )
+    with seeded(0, "teacher"):
+        return named_model(name, data, task)
+
+
+def run_input(name: str) -> InputSpec | None:
+    """The input of a teacher that is a run of ours: what its card says."""
+    from limbeck.models.card import read_card
+    reference = parse_ref(name)
+    if reference.source != "run":
+        return None
+    known = read_card(reference.name).content["input"]
+    return InputSpec(mean=known["mean"], std=known["std"], size=known["size"])
+
+
+def check_models(job: Job, student: nn.Module) -> None:
+    """Run student and teachers on two samples and compare the widths of their outputs.
+
+    Raises:
+        InputError: a model that fails on the data, or outputs of another width than the task's.
+    """
+    batch = job.data.train.fetch(torch.arange(min(2, len(job.data.train)), device=job.device))
+    _check_width(Forward(student.to(job.device), job.adapter.to(job.device)), batch, job, "student")
+    job.teachers.to(job.device)
+    for teacher in job.teachers.members:
+        logits = _attempt(lambda: teacher(batch)["logits"], f"teacher {teacher.name!r}", batch)
+        _compare_width(logits, job, f"teacher {teacher.name!r}")
+
+
+def _check_width(forward: Forward, batch: Record, job: Job, who: str) -> None:
+    training = forward.model.training
+    forward.model.eval()
+    with torch.no_grad():
+        logits = _attempt(lambda: forward(batch["x"])["logits"], who, batch)
+    forward.model.train(training)
+    _compare_width(logits, job, who)
+
+
+def _attempt(call: Callable[[], Tensor], who: str, batch: Record) -> Tensor:
+    try:
+        return call()
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the {who} cannot take samples of shape {tuple(batch['x'].shape[1:])} "
+            f"({str(batch['x'].dtype).removeprefix('torch.')}): {reason}"
+        ) from None
+
+
+def _compare_width(logits: Tensor, job: Job, who: str) -> None:
+    if logits.ndim != 2 or logits.shape[1] != job.task.outputs:
+        raise InputError(
+            f"the {who} gives outputs of shape {tuple(logits.shape[1:])}, but the data has "
+            f"{job.task.outputs} classes ({', '.join(job.data.classes[:5])}, ...); build it for "
+            f"{job.task.outputs} classes"
+            + (", or say in the teacher's 'classes' what each output stands for" if "teacher" in who else "")
+        )

@@ -1,0 +1,36 @@
+"""The contract of a teacher: a batch in, a record out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from limbeck.data.base import Record
+
+
+class Teacher(Protocol):
+    """Anything that says something about a batch: a live model, stored outputs, several of them.
+
+    Attributes:
+        name: what the user called it.
+        classes: width of its logits, None before it is known.
+        live: whether it can be run on inputs that it has not seen.
+    """
+
+    name: str
+    live: bool
+
+    def __call__(self, batch: Record) -> Record:
+        """The outputs for `batch`: `logits` of shape (B, classes) and each tap by its path."""
+
+    def modules(self) -> list[nn.Module]:
+        """The modules that must move to the device."""
+
+
+def mean_logits(logits: list[Tensor]) -> Tensor:
+    """Log of the mean of the teachers' probabilities: logits of the plain ensemble."""
+    import torch
+
+    stacked = torch.stack([part.float().log_softmax(-1) for part in logits])
+    return stacked.logsumexp(0) - torch.tensor(float(len(logits))).log().to(stacked.device)
