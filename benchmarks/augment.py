@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
     split = ArraySplit(images, torch.zeros(IMAGES, dtype=torch.int64))
-    views = Views(parse_views(["flip", {"crop": {"padding": 4}}]), seed=0)
+    views = parse_views(["flip", {"crop": {"padding": 4}}], kind="image", seed=0)
     figures: dict[str, float] = {}
     for batch, name in (
         (512, "flip_crop"),

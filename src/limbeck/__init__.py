@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from limbeck.runs.export import export
     from limbeck.runs.load import load
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "Comparison": "limbeck.runs.compare",
     "InputError": "limbeck.errors",
@@ -41,6 +43,7 @@ __all__ = [
     "LimbeckError",
     "Result",
     "RunError",
+    "__version__",
     "compare",
     "distill",
     "evaluate",

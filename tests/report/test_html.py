@@ -62,7 +62,7 @@ def test_a_comparison_has_every_section(report):
     assert page.headings == ["Results", "Training", "Predictions", "Accuracy against cost",
                              "Where student and teacher disagree", "Provenance"]  # fmt: skip
     assert report.count("<figure>") == 6
-    for title in ("Arms", "Values by seed", "Paired tests", "Recipe", "Environment", "Data"):
+    for title in ("Arms", "Accuracy % by seed", "Paired tests", "Recipe", "Environment", "Data"):
         assert f"<summary>{title}</summary>" in report
 
 

@@ -54,6 +54,10 @@ class Split(ABC):
         """The samples at positions `rows`, as a split of their own (ids are kept)."""
 
     @abstractmethod
+    def without_labels(self) -> Split:
+        """The same samples as a pool."""
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of the samples and labels, in order."""
 
@@ -93,6 +97,9 @@ class ArraySplit(Split):
         host = rows.cpu()
         y = None if self.y is None else self.y[host]
         return ArraySplit(self.x.index_select(0, rows.to(self.x.device)), y, self.ids[host])
+
+    def without_labels(self) -> ArraySplit:  # noqa: D102
+        return ArraySplit(self.x, None, self.ids)
 
     def fingerprint(self) -> str:  # noqa: D102
         from limbeck.data.fingerprint import tensors_digest  # which stands on this module

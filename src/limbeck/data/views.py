@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from limbeck.data.base import Data, Record, Split
+from limbeck.data.base import Record, Split
 from limbeck.data.ops import OPS, Crop, Flip, FlipCrop, Mix, Op, to_float
 from limbeck.data.random import derive, uniforms
 from limbeck.errors import InputError, nearest
@@ -33,7 +33,7 @@ class Views:
     A `flip` and a `crop` next to one another are done in one pass, the flip first.
 
     Args:
-        ops: from `parse_views`.
+        ops: in the order in which they are applied, see `parse_views`.
         seed: of all draws.
         source: the samples that `mixup` and `cutmix` draw partners from, normally the split that
             the batches come from, on the same device.
@@ -110,33 +110,35 @@ def _fuse(ops: Sequence[Op]) -> tuple[Op, ...]:
 
 
 def parse_views(
-    specs: Sequence[str | Mapping[str, Mapping[str, Any]]], data: Data | None = None
-) -> tuple[Op, ...]:
-    """Augmentations from their names in a recipe.
+    specs: Sequence[str | Mapping[str, Mapping[str, Any]]],
+    *,
+    kind: str | None = None,
+    seed: int = 0,
+    source: Split | None = None,
+) -> Views:
+    """Views from the names of their augmentations in a recipe.
 
     Args:
         specs: each a name, or `{name: {option: value}}`: `["flip", {"crop": {"padding": 4}}]`.
-        data: what they are meant for; None skips the check that they fit.
-
-    Returns:
-        The operations in order, for `Views`.
+        kind: of the data they are for (`Data.kind`); None skips the check that they fit.
+        seed: see `Views`.
+        source: see `Views`.
 
     Raises:
         InputError: unknown name or option, value out of range, or unfit for the data.
     """
-    named = [
-        (name, options)
+    ops = [
+        _parse(name, options)
         for spec in specs
-        for name, options in ([(spec, {})] if isinstance(spec, str) else spec.items())
+        for name, options in ({spec: {}} if isinstance(spec, str) else spec).items()
     ]
-    ops = tuple(_parse(name, options) for name, options in named)
     mixers = [op.name for op in ops if isinstance(op, Mix)]
     if len(mixers) > 1:
         raise InputError(f"views mix samples twice ({', '.join(mixers)}); keep one of them")
-    if data is not None:
-        for op in ops:
-            _check_fit(op, data)
-    return ops
+    sample = None if source is None else source.fetch(torch.zeros(1, dtype=torch.int64))["x"]
+    for op in ops:
+        _check_fit(op, kind, sample)
+    return Views(ops, seed=seed, source=source)
 
 
 def _parse(name: str, options: Mapping[str, Any] | None) -> Op:
@@ -153,18 +155,16 @@ def _parse(name: str, options: Mapping[str, Any] | None) -> Op:
         raise InputError(f"view {place}: {reason}{given}") from None
 
 
-def _check_fit(op: Op, data: Data) -> None:
-    if data.kind not in op.kinds or _holds_tokens(data):
-        what = "token ids" if _holds_tokens(data) else f"data of kind {data.kind!r}"
-        fitting = [name for name, other in OPS.items() if data.kind in other.kinds]
-        advice = "leave the views empty" if _holds_tokens(data) else f"take {', '.join(fitting)}"
-        raise InputError(f"view {op.name!r} does not fit {what}: {advice}")
-    if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(data.shape[1:]):
+def _check_fit(op: Op, kind: str | None, sample: Tensor | None) -> None:
+    if kind is not None and kind not in op.kinds:
+        fitting = ", ".join(name for name, other in OPS.items() if kind in other.kinds)
+        raise InputError(f"view {op.name!r} does not fit data of kind {kind!r}: take {fitting}")
+    if sample is None:
+        return
+    if sample.dtype == torch.int64:
+        raise InputError(f"view {op.name!r} does not fit token ids: leave the views empty")
+    if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(sample.shape[2:]):
         raise InputError(
             f"view crop.padding: {op.padding} pixels cannot be reflected in images of "
-            f"{data.shape[1]} x {data.shape[2]}; choose fewer, or mode: zeros"
+            f"{sample.shape[2]} x {sample.shape[3]}; choose fewer, or mode: zeros"
         )
-
-
-def _holds_tokens(data: Data) -> bool:
-    return data.train.fetch(torch.zeros(1, dtype=torch.int64))["x"].dtype == torch.int64

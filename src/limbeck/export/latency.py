@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from limbeck.data.random import generator
 
 BATCHES = (1, 256)
-_BUDGET = 0.2  # seconds of repeats for one batch size
-_FEWEST, _MOST = 3, 100
+_BUDGET = 0.2  # seconds of repeats for one batch size; a slower call is timed once
+_MOST = 100  # repeats
 
 
 def latency(
@@ -70,7 +70,7 @@ def _median_ms(answer: Callable[[Tensor], Any], batch: Tensor) -> float:
     """The first call warms up and is not counted."""
     _timed(answer, batch)
     times = [_timed(answer, batch)]
-    while len(times) < _FEWEST or (len(times) < _MOST and sum(times) < _BUDGET):
+    while len(times) < _MOST and sum(times) < _BUDGET:
         times.append(_timed(answer, batch))
     return round(1000 * median(times), 4)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
+import types
 import typing
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
@@ -31,7 +33,7 @@ class TermSpec(MethodSpec):
     label_weight: Weight = 1.0
 
 
-@cache
+@functools.cache
 def term_spec(name: str) -> type[TermSpec]:
     """The spec class of the plain loss called `name`, made from its keyword-only arguments."""
     entry = find_method(name)
@@ -52,11 +54,22 @@ def _options(entry: LossEntry) -> dict[str, tuple[Any, Any]]:
         return {}
     loss = getattr(functional, entry.function)
     hints = typing.get_type_hints(loss)
-    return {
-        option: (hints[option], parameter.default)
-        for option, parameter in inspect.signature(loss).parameters.items()
+    parameters = inspect.signature(loss).parameters
+    typed = {
+        option: (_plain_type(hints[option]), parameter.default)
+        for option, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and option != "reduction"
     }
+    return {option: field for option, field in typed.items() if field[0] is not None}
+
+
+def _plain_type(hint: Any) -> Any:
+    """What a recipe can say of an argument: its type without tensors; None: nothing."""
+    if hint is Tensor:
+        return None
+    if isinstance(hint, types.UnionType) and Tensor in hint.__args__:
+        return functools.reduce(operator.or_, [arg for arg in hint.__args__ if arg is not Tensor])
+    return hint
 
 
 class Terms(Method):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.errors import InputError, nearest
@@ -56,3 +57,33 @@ class Taps:
         """Unhook the model."""
         for handle in self._handles:
             handle.remove()
+
+
+def tap_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Every module path with the shape of its output for one sample, in the order of the calls.
+
+    Args:
+        model: any module; it is run once, in evaluation mode.
+        shape: of one sample, without the batch axis.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def reader(path: str) -> Any:
+        def read(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                shapes[path] = tuple(output.shape[1:])
+
+        return read
+
+    handles = [
+        module.register_forward_hook(reader(path))
+        for path, module in model.named_modules()
+        if path
+    ]
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"the recipe {path} must be a mapping of keys, found {type(value).__name__}")
     return value
+
+
+def show(value: Any) -> None:
+    """Print plain data as YAML on standard output."""
+    sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
 def write(path: Path, value: Any) -> None:

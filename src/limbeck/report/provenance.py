@@ -50,14 +50,15 @@ def _arms(table: Mapping[str, Any]) -> Part:
 
 
 def _values(table: Mapping[str, Any]) -> Part:
-    """Every value of the metric, by arm and seed."""
+    """Every value of the metric, an arm a row, a seed a column."""
     key, metric = f"{table['split']}.{table['metric']}", table["metric"]
-    rows = [
-        (arm["arm"], str(seed), words.number(value, metric))
-        for arm in table["arms"]
-        for seed, value in zip(arm["seeds"], arm["metrics"][key]["values"], strict=True)
-    ]
-    return Part("Values by seed", headers=("arm", "seed", words.title(metric)), rows=tuple(rows))
+    seeds = sorted({seed for arm in table["arms"] for seed in arm["seeds"]})
+    rows = []
+    for arm in table["arms"]:
+        found = dict(zip(arm["seeds"], arm["metrics"][key]["values"], strict=True))
+        rows.append((arm["arm"], *(words.number(found.get(seed), metric) for seed in seeds)))
+    title = f"{words.sentence(words.title(metric))} by seed"
+    return Part(title, headers=("arm", *(f"seed {seed}" for seed in seeds)), rows=tuple(rows))
 
 
 def _tests(table: Mapping[str, Any]) -> Part:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import nn
 
+from limbeck import __version__
 from limbeck.data.base import Data
 from limbeck.export.latency import latency
 from limbeck.methods.build import dump_method
@@ -19,7 +19,7 @@ from limbeck.teachers.live import LiveTeacher
 def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[str, Any]:
     """The card of `student`, JSON-ready; latencies are measured here, on the CPU."""
     return {
-        "limbeck": version("limbeck"),
+        "limbeck": __version__,
         "task": job.recipe.task,
         "model": {"source": student_source(job)} | describe_model(student, job.data),
         "input": describe_input(job.adapter, job.data),

@@ -30,6 +30,9 @@ from limbeck.teachers.several import Teachers
 StudentLike = str | nn.Module | Callable[[int], nn.Module]
 """A student by name, as a module (copied before its first use), or as a function of a seed."""
 
+TeacherLike = str | nn.Module | TeacherSpec
+"""A teacher by name, as a trained module (copied), or with its own input and classes."""
+
 
 @dataclass
 class Job:
@@ -57,10 +60,24 @@ class Job:
     device: torch.device
     teacher_logits: dict[str, Tensor] = field(default_factory=dict)
 
-    def change(self, recipe: Recipe, student: StudentLike | None = None) -> Job:
-        """The same data and teachers under another method, student, training or seed."""
-        student = self.student if student is None else student
-        return replace(self, recipe=recipe, student=student, method=parse_method(recipe.method))
+    def change(
+        self,
+        recipe: Recipe,
+        student: StudentLike | None = None,
+        teachers: Sequence[TeacherSpec] | None = None,
+    ) -> Job:
+        """The same data under another recipe; teachers too, unless others are given."""
+        changed = replace(
+            self,
+            recipe=recipe,
+            student=self.student if student is None else student,
+            method=parse_method(recipe.method),
+            task=build_task(recipe, self.data),
+        )
+        if teachers is not None:
+            members = [make_teacher(teacher, self.data, self.task) for teacher in teachers]
+            changed = replace(changed, teachers=Teachers(members), teacher_logits={})
+        return changed
 
     def build(self, seed: int) -> nn.Module:
         """A fresh student."""
@@ -87,7 +104,7 @@ def make_job(
     recipe: Recipe,
     *,
     student: StudentLike | None = None,
-    teachers: Sequence[nn.Module] | None = None,
+    teachers: Sequence[TeacherLike] | None = None,
     data: Any = None,
 ) -> Job:
     """Build and check a job; objects take the place of the recipe's names.
@@ -107,11 +124,8 @@ def make_job(
     task.check(loaded)
     loaded = _on_device(loaded, device)
     student = recipe.student if student is None else student
-    specs = recipe.teachers if teachers is None else [None] * len(teachers)
-    models = teachers if teachers is not None else [None] * len(specs)
-    members = [
-        make_teacher(spec, model, loaded, task) for spec, model in zip(specs, models, strict=True)
-    ]
+    given = recipe.teachers if teachers is None else teachers
+    members = [make_teacher(teacher, loaded, task) for teacher in given]
     adapter = make_adapter(recipe.input, loaded)
     return Job(recipe, loaded, task, student, adapter, Teachers(members), method, device)
 
@@ -160,20 +174,21 @@ def make_adapter(spec: InputSpec | None, data: Data) -> InputAdapter:
     return InputAdapter(mean, std, (size, size) if isinstance(size, int) else size)
 
 
-def make_teacher(
-    spec: TeacherSpec | None, model: nn.Module | None, data: Data, task: Task
-) -> LiveTeacher:
-    """A teacher from its spec, or around a module that the user gave."""
-    if spec is None:
-        if model is None:
-            raise InputError("a teacher needs a model")
-        teacher = LiveTeacher(model, make_adapter(None, data), name=type(model).__name__)
-    else:
-        model = model or _trained(spec.model, data, task)
-        order = None if spec.classes is None else class_order(spec.classes, data.classes, spec.model)
-        adapter = make_adapter(spec.input or run_input(spec.model), data)
-        teacher = LiveTeacher(model, adapter, spec.taps, order, name=spec.model)
-    return teacher
+def make_teacher(given: TeacherLike, data: Data, task: Task) -> LiveTeacher:
+    """A teacher from what the user gave.
+
+    Raises:
+        InputError: no weights, or outputs that cannot be mapped to the data's classes.
+    """
+    if isinstance(given, nn.Module):
+        # The caller's own module keeps its mode and its trainable parameters.
+        model = copy.deepcopy(given)
+        return LiveTeacher(model, make_adapter(None, data), name=type(given).__name__)
+    spec = TeacherSpec(model=given) if isinstance(given, str) else given
+    model = _trained(spec.model, data, task)
+    order = None if spec.classes is None else class_order(spec.classes, data.classes, spec.model)
+    adapter = make_adapter(spec.input or run_input(spec.model), data)
+    return LiveTeacher(model, adapter, spec.taps, order, name=spec.model)
 
 
 def _trained(name: str, data: Data, task: Task) -> nn.Module:

@@ -1,0 +1,35 @@
+"""What the command prints: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+
+def first_rank() -> bool:
+    """Whether this process speaks; of several ranks only the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def results() -> Console:
+    """Standard output; quiet on all ranks but the first."""
+    return Console(quiet=not first_rank(), highlight=False)
+
+
+def as_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    if first_rank():
+        sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def interrupted(verb: str, folder: Path, typed: list[str]) -> None:
+    """Say how to go on."""
+    if first_rank():
+        command = shlex.join(["limbeck", verb, "--resume", str(folder), *typed])
+        sys.stderr.write(f"\nlimbeck: interrupted; go on with\n  {command}\n")
