@@ -243,7 +243,7 @@ def test_all_compile_into_one_graph_and_agree():
     def everything(student, teacher, target):
         return torch.stack([loss.call(student, teacher, target) for loss in LOSSES.values()])
 
-    compiled = torch.compile(everything, fullgraph=True)
+    compiled = torch.compile(everything, fullgraph=True, dynamic=True)
     for size in (6, 9):
         generator = torch.Generator().manual_seed(size)
         student, teacher = torch.randn(2, size, 5, generator=generator)

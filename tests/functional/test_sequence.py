@@ -175,6 +175,13 @@ def test_frozen_head_of_the_fused_jsd():
     assert hidden.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fused", [F.fused_linear_loss, F.fused_linear_jsd_loss])
+def test_fused_forms_compile_into_one_graph(fused):
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    compare_with_unfused(compiled, F.gkd_jsd_loss, TARGET)
+
+
 MEMORY = """
 import resource, sys, torch
 import limbeck.functional as F

@@ -66,16 +66,21 @@ def array_source(arrays: Mapping[str, Any], name: str) -> SplitSource:
                 "in y; each sample needs one"
             )
         _check_alike(x, xs["train"], part, name)
-    classes = None if "classes" not in arrays else [str(one) for one in arrays["classes"]]
-    labels, classes_ = number_labels(ys, classes, source=name)
+    labels, classes = number_labels(ys, _class_names(arrays), source=name)
     return SplitSource(
         name=name,
         kind=kind_of(xs["train"].shape[1:]),
         parts={part: ArraySplit(x, labels[part]) for part, x in xs.items()},
         labels=labels,
-        classes=classes_,
+        classes=classes,
         encode=encoding(xs["train"]),
     )
+
+
+def _class_names(arrays: Mapping[str, Any]) -> list[str] | None:
+    if "classes" not in arrays:
+        return None
+    return [str(name) for name in np.asarray(arrays["classes"]).astype(str)]
 
 
 def _parts(arrays: Mapping[str, Any], name: str) -> dict[str, tuple[Any, Any]]:

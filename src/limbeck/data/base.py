@@ -42,7 +42,7 @@ class Split(ABC):
             `x` of shape (B, ...), `index` of shape (B,), and `y` of shape (B,) where labelled.
         """
 
-    def prefetch(self, rows: Tensor) -> None:
+    def prefetch(self, rows: Tensor) -> None:  # noqa: B027  (most splits have nothing to do)
         """Say which rows will be fetched next; a split that reads from disk starts on them."""
 
     @abstractmethod
@@ -56,6 +56,10 @@ class Split(ABC):
     @abstractmethod
     def without_labels(self) -> Split:
         """The same samples as a pool."""
+
+    @abstractmethod
+    def renumbered(self, ids: Tensor) -> Split:
+        """The same samples under other ids, int64 of shape (N,)."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -100,6 +104,9 @@ class ArraySplit(Split):
 
     def without_labels(self) -> ArraySplit:  # noqa: D102
         return ArraySplit(self.x, None, self.ids)
+
+    def renumbered(self, ids: Tensor) -> ArraySplit:  # noqa: D102
+        return ArraySplit(self.x, self.y, ids)
 
     def fingerprint(self) -> str:  # noqa: D102
         from limbeck.data.fingerprint import tensors_digest  # which stands on this module

@@ -50,7 +50,7 @@ def sample_hashes(split: Split) -> Tensor:
         int64 tensor of shape (N,).
     """
     hashes = torch.empty(len(split), dtype=torch.int64)
-    for rows in torch.arange(len(split)).split(_ROWS):
+    for rows in torch.split(torch.arange(len(split)), _ROWS):
         x = split.fetch(rows)["x"]
         hashes[rows] = torch.from_numpy(_row_hashes(_bytes(x.flatten(1))).view(np.int64))
     return hashes

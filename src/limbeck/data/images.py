@@ -20,7 +20,9 @@ from limbeck.data.stream import Samples, StreamSplit
 from limbeck.errors import InputError
 from limbeck.recipe.spec import DataSpec
 
-SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .webp .tif .tiff .ppm .pgm".split())
+SUFFIXES = frozenset(
+    [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
+)
 """File names that count as images; other files are passed over."""
 
 _MEMORY = 1 << 30

@@ -69,9 +69,7 @@ def name_labels(raw: Mapping[str, Sequence[str | None]], *, source: str) -> Labe
     return labels, names
 
 
-def _stranger(
-    label: str | None, row: int, part: str, names: tuple[str, ...], source: str
-) -> str:
+def _stranger(label: str | None, row: int, part: str, names: tuple[str, ...], source: str) -> str:
     where = f"row {row} of the {part} part of {source}"
     if not label:
         return f"{where} has no label; only training rows may lack one"

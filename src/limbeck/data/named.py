@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.data import download
+from limbeck.data.arrays import read_npz
 from limbeck.errors import InputError, nearest
-
-Arrays = dict[str, NDArray[Any]]
-Rows = list[dict[str, Any]]
 
 VARIABLE = "LIMBECK_DATA"
 """Names the folder in which the user has laid out data sets."""
@@ -29,8 +28,7 @@ class NamedSet:
     Attributes:
         file: its name in the folder of `LIMBECK_DATA` and in the cache.
         download: writes it to a path; None where no library offers it.
-        sums: SHA-256 of arrays that are known, over their bytes as (N, H, W[, C]) uint8, or
-            int64 for labels.
+        sums: SHA-256 of arrays where it is known, see `array_sum`.
     """
 
     file: str
@@ -67,7 +65,7 @@ def find_named(name: str) -> Path:
     return _download(name)
 
 
-def digits() -> Arrays:
+def digits() -> dict[str, NDArray[Any]]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in [0, 1].
 
     Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
@@ -117,8 +115,6 @@ def _verify(name: str, path: Path) -> None:
     sums = NAMED[name].sums if name in NAMED else None
     if not sums:
         return
-    from limbeck.data.arrays import read_npz
-
     arrays = read_npz(path)
     for key, expected in sums.items():
         if key not in arrays or array_sum(arrays[key]) != expected:
@@ -129,6 +125,34 @@ def _verify(name: str, path: Path) -> None:
 
 
 def array_sum(array: NDArray[Any]) -> str:
-    """SHA-256 of the bytes of pixels (as they are) or labels (as int64)."""
-    plain = array.astype(np.int64) if array.ndim == 1 else array
-    return hashlib.sha256(np.ascontiguousarray(plain).data).hexdigest()
+    """SHA-256 of pixels, uint8 of shape (N, H, W[, C]), or of labels, as uint8."""
+    return hashlib.sha256(np.ascontiguousarray(array.astype(np.uint8)).data).hexdigest()
+
+
+_CIFAR_TEST = {
+    "x_test": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+    "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+}
+_CIFAR_20K = _CIFAR_TEST | {
+    "x_train": "74493c77aca7915c5811a5d387566a9b045abbdd45f6636b12a6590eb540193c",
+    "y_train": "095e2e1dc3fa589cf7b94cd735dd043548910fb6559baae0d9fc751e56026644",
+}
+_FASHION = {
+    "x_train": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+    "y_train": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    "x_test": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+    "y_test": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+}
+
+NAMED: dict[str, NamedSet] = {
+    "fashion-mnist": NamedSet("fashion-mnist.npz", download.fashion_mnist, _FASHION),
+    "cifar10": NamedSet("cifar10.npz", download.cifar10, _CIFAR_TEST),
+    "cifar10-20k": NamedSet("cifar10-20k.npz", download.cifar10_20k, _CIFAR_20K),
+    "cifar100": NamedSet("cifar100.npz", download.cifar100),
+    "agnews": NamedSet("agnews.parquet", download.agnews),
+    "agnews-10k": NamedSet("agnews-10k.parquet"),
+    "sst2": NamedSet("sst2.parquet", download.sst2),
+    "adult": NamedSet("adult.parquet", download.adult),
+    "mil-classic": NamedSet("mil-classic.npz"),
+}
+"""Public sets beside the built-in `digits`."""

@@ -77,7 +77,7 @@ def _hold_out(
     y: Tensor, rows: Tensor, share: float, *, leave: int, seed: int, part: str
 ) -> tuple[Tensor, Tensor]:
     """Split `rows` into what stays and what is held out: at least one a class, `leave` stay."""
-    classes = len(y[rows].unique())
+    classes = len(torch.unique(y[rows]))
     total = max(round(share * len(rows)), classes)
     total = min(total, len(rows) - leave * classes)
     held = _choose(y, rows, total, least=1, leave=leave, seed=seed, name=part)
@@ -88,10 +88,10 @@ def _choose(
     y: Tensor, rows: Tensor, total: int, *, least: int, seed: int, name: str, leave: int = 0
 ) -> Tensor:
     """`total` of `rows`, each class in proportion, sorted."""
-    sizes = y[rows].unique(return_counts=True)[1]
+    sizes = torch.unique(y[rows], return_counts=True)[1]
     counts = proportional(sizes.tolist(), total, least=least, leave=leave)
     stream = generator(seed, "split", name)
-    members = rows[y[rows].argsort(stable=True)].split(sizes.tolist())
+    members = torch.split(rows[y[rows].argsort(stable=True)], sizes.tolist())
     chosen = [
         some[torch.randperm(len(some), generator=stream)[:count]]
         for some, count in zip(members, counts, strict=True)
@@ -130,7 +130,7 @@ def proportional(sizes: Sequence[int], total: int, *, least: int = 0, leave: int
 def _check_sizes(y: Tensor, classes: Sequence[str], missing: Sequence[str]) -> None:
     """Every class must reach every part that is held out, and stay in the training."""
     least = 1 + len(missing)
-    values, sizes = y.unique(return_counts=True)
+    values, sizes = torch.unique(y, return_counts=True)
     for value, size in zip(values.tolist(), sizes.tolist(), strict=True):
         if size < least:
             raise InputError(

@@ -113,24 +113,24 @@ class StreamSplit(Split):
             raise InputError(f"{self.samples.describe(position)} holds NaN or infinite values")
 
     def to(self, device: torch.device) -> StreamSplit:  # noqa: D102
-        return self._like(torch.arange(len(self)), device)
+        return self._with(self.y, self.ids, self.positions, device)
 
     def select(self, rows: Tensor) -> StreamSplit:  # noqa: D102
-        return self._like(rows.cpu(), self.device)
+        rows = rows.cpu()
+        y = None if self.y is None else self.y[rows]
+        return self._with(y, self.ids[rows], self.positions[rows], self.device)
 
     def without_labels(self) -> StreamSplit:  # noqa: D102
-        split = self._like(torch.arange(len(self)), self.device)
-        split.y = None
-        return split
+        return self._with(None, self.ids, self.positions, self.device)
 
-    def _like(self, rows: Tensor, device: torch.device) -> StreamSplit:
+    def renumbered(self, ids: Tensor) -> StreamSplit:  # noqa: D102
+        return self._with(self.y, ids, self.positions, self.device)
+
+    def _with(
+        self, y: Tensor | None, ids: Tensor, positions: Tensor, device: torch.device
+    ) -> StreamSplit:
         return StreamSplit(
-            self.samples,
-            None if self.y is None else self.y[rows],
-            self.ids[rows],
-            positions=self.positions[rows],
-            workers=self.workers,
-            device=device,
+            self.samples, y, ids, positions=positions, workers=self.workers, device=device
         )
 
     def spread(self, count: int) -> Tensor:
@@ -140,13 +140,13 @@ class StreamSplit(Split):
     def fingerprint(self) -> str:
         """Hex digest of labels, ids and some 256 samples spread over the split."""
         probes = self.spread(_PROBES)
-        x = torch.cat([self._read(rows) for rows in probes.split(16)])
+        x = torch.cat([self._read(rows) for rows in torch.split(probes, 16)])
         return tensors_digest([x, self.y, self.ids])
 
     def in_memory(self) -> ArraySplit:
         """The same samples, all read now."""
         shape, dtype = self._form
         x = torch.empty((len(self), *shape), dtype=dtype)
-        for rows in torch.arange(len(self)).split(256):
+        for rows in torch.split(torch.arange(len(self)), 256):
             x[rows] = self.fetch(rows)["x"]
         return ArraySplit(x, self.y, self.ids)

@@ -21,6 +21,7 @@ from limbeck.data.texts import encode_texts, fit_texts
 from limbeck.errors import InputError, nearest
 from limbeck.recipe.spec import DataSpec
 
+
 def read_table(path: Path) -> Table:
     """The columns of a `.csv` (comma, header line, UTF-8) or `.parquet` file.
 
@@ -84,6 +85,7 @@ class TableSource(Source):
         rows = {name: self.parts[at.part][at.rows] for name, at in places.items()}
         seen = torch.cat([rows[name] for name in ("train", "pool") if name in rows])
         fitting = _take(self.table, seen.sort().values)
+        encode: dict[str, Any]
         tensors: dict[str, Tensor] = {}
         if self.kind == "text":
             column, values = next(iter(fitting.items()))
@@ -148,11 +150,13 @@ def _parts(column: Column | None, count: int, path: Path) -> dict[str, Tensor]:
 
 
 def _take(table: Table, rows: Tensor) -> Table:
-    places = rows.tolist()
-    return {
-        name: column[rows.numpy()] if isinstance(column, np.ndarray) else [column[i] for i in places]
-        for name, column in table.items()
-    }
+    def take(column: Column) -> Column:
+        if isinstance(column, np.ndarray):
+            taken: Column = column[rows.numpy()]
+            return taken
+        return [column[row] for row in rows.tolist()]
+
+    return {name: take(column) for name, column in table.items()}
 
 
 def _as_texts(column: Column) -> list[str]:

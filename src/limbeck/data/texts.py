@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,16 +64,16 @@ def encode_texts(
         return _hash(list(texts), state["features"])
     if state["encode"] == "tokens":
         return _tokens(texts, state)
-    return _project(list(texts), state, tensors) * state["scale"]
+    return _project(list(texts), state, tensors).mul(state["scale"])
 
 
 def _hash(texts: list[str], features: int) -> Tensor:
-    """Signed counts of hashed words and word pairs (Weinberger et al. 2009), of unit mean square."""
+    """Signed counts of hashed words and word pairs (Weinberger et al. 2009), mean square 1."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    hasher = HashingVectorizer(n_features=features, ngram_range=(1, 2), norm="l2")
-    vectors = torch.from_numpy(hasher.transform(texts).toarray()).float()
-    return vectors * features**0.5
+    hasher = HashingVectorizer(n_features=features, ngram_range=(1, 2), dtype=np.float32)
+    vectors = torch.from_numpy(hasher.transform(texts).toarray())
+    return vectors.mul(features**0.5)
 
 
 def _fit_tfidf(texts: Sequence[str], features: int, seed: int) -> State:
@@ -98,9 +99,7 @@ def _fit_tfidf(texts: Sequence[str], features: int, seed: int) -> State:
     return state | {"scale": float(square.rsqrt())}, tensors
 
 
-def _project(
-    texts: list[str], state: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> Tensor:
+def _project(texts: list[str], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
     weigher = _weigher(vocabulary=state["vocabulary"])
     weigher.idf_ = tensors["idf"].double().numpy()
     projected = weigher.transform(texts) @ tensors["components"].numpy().T

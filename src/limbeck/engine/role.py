@@ -56,9 +56,9 @@ class Role:
         """One step of the optimiser."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
+        # The gradients stay until the next ones come: freed here, at the top of the heap, they
+        # would let the allocator give the whole graph's memory back and fault it in again.
         self.optimizer.step()
-        for parameter in self.parameters:
-            parameter.grad = None
         self.pending = None
 
     def state(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from limbeck import __version__
 from limbeck.data.base import Data
-from limbeck.export.latency import latency
+from limbeck.exporters.latency import latency
 from limbeck.methods.build import dump_method
 from limbeck.nn.input import InputAdapter
 from limbeck.runs.job import Job, sized

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from limbeck.errors import InputError, RunError
-from limbeck.export.student import export_student
+from limbeck.exporters.student import export_student
 from limbeck.nn.input import InputAdapter
 
 CARD = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.export.latency import latency, latency_of
+from limbeck.exporters.latency import latency, latency_of
 
 
 def test_it_measures_milliseconds():

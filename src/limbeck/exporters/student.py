@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from limbeck.engine.checkpoint import load_tensors, save_tensors
 from limbeck.errors import InputError, RunError, nearest
-from limbeck.export.card import card_markdown
-from limbeck.export.graph import Answer, Graph, open_onnx, open_pt2, write_onnx, write_pt2
-from limbeck.export.int8 import write_int8
-from limbeck.export.latency import latency_of
+from limbeck.exporters.card import card_markdown
+from limbeck.exporters.graph import Answer, Graph, open_onnx, open_pt2, write_onnx, write_pt2
+from limbeck.exporters.int8 import write_int8
+from limbeck.exporters.latency import latency_of
 from limbeck.nn.input import InputAdapter
 from limbeck.recipe.folder import write_json, write_text
 

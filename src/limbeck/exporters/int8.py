@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import InputError
-from limbeck.export.graph import INPUT, quiet, require
+from limbeck.exporters.graph import INPUT, quiet, require
 
 _BATCH = 64  # calibration samples at a time
 

@@ -1,0 +1,96 @@
+"""Samples without labels, made exactly as those of the training: pools, and what to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.data.arrays import read_npz, samples
+from limbeck.data.base import ArraySplit, Split
+from limbeck.data.checks import check_finite
+from limbeck.data.images import folder_inputs
+from limbeck.data.ops import to_float
+from limbeck.data.tables import encode_table, read_table
+from limbeck.errors import InputError
+
+SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+def load_inputs(
+    path: str | Path,
+    encode: Mapping[str, Any],
+    shape: tuple[int, ...],
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Split:
+    """Raw samples in the form that a model was trained on.
+
+    Args:
+        path: an `.npz` with `x`, a table whose label column may be missing, or a folder of
+            images, nested or not (in the order of `limbeck.data.images.image_files`).
+        encode: of the training data (`Data.encode`).
+        shape: of one sample (`Data.shape`).
+        tensors: of the training data (`Data.encode_tensors`).
+
+    Returns:
+        A split without labels; ids are positions.
+
+    Raises:
+        InputError: no such file, another kind of data, another shape, NaN.
+    """
+    path = Path(path)
+    check_path(path)
+    split = _read(path, encode, tensors or {})
+    found = tuple(split.fetch(torch.zeros(1, dtype=torch.int64))["x"].shape[1:])
+    if found != tuple(shape):
+        raise InputError(f"samples of {path} have shape {found}, those of the training {shape}")
+    check_finite(split, f"{path}")
+    return split
+
+
+def check_path(path: Path) -> None:
+    """Refuse what does not exist, or is of no kind that can be read."""
+    if not path.exists():
+        near = "" if path.parent.is_dir() else f" (and no folder {path.parent})"
+        raise InputError(f"no file or folder {path}{near}")
+    if not path.is_dir() and path.suffix not in SUFFIXES:
+        raise InputError(
+            f"{path} is of no kind that can be read; data is an .npz, .csv or .parquet file, or a "
+            "folder of images"
+        )
+
+
+def _read(path: Path, encode: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Split:
+    kind = encode.get("kind")
+    if path.is_dir() and kind == "image":
+        return _like(folder_inputs(path, dict(encode)), encode, path)
+    if path.suffix == ".npz" and kind in ("image", "array"):
+        arrays = read_npz(path)
+        if "x" not in arrays:
+            raise InputError(f"{path} has no array 'x'; it holds {', '.join(arrays) or 'nothing'}")
+        return _like(ArraySplit(samples(arrays["x"], f"x of {path}")), encode, path)
+    if path.suffix in (".csv", ".parquet") and kind in ("table", "text"):
+        table = read_table(path)
+        return ArraySplit(encode_table(table, encode, tensors, source=str(path)))
+    wanted = {"image": "images (.npz or a folder)", "array": "arrays (.npz)"}
+    raise InputError(
+        f"{path} is another kind of data than the training had: "
+        f"{wanted.get(str(kind), 'a table (.csv or .parquet)')}"
+    )
+
+
+def _like(split: Split, encode: Mapping[str, Any], path: Path) -> Split:
+    """Samples in the training's dtype; bytes become floats only where these were in [0, 1]."""
+    found = split.fetch(torch.zeros(1, dtype=torch.int64))["x"].dtype
+    wanted = encode["dtype"]
+    if found == getattr(torch, wanted):
+        return split
+    if found == torch.uint8 and encode.get("unit") and isinstance(split, ArraySplit):
+        return ArraySplit(to_float(split.x), split.y, split.ids)
+    raise InputError(
+        f"samples of {path} are {str(found).removeprefix('torch.')}, those of the training were "
+        f"{wanted}: bring them in the same scaling"
+    )
