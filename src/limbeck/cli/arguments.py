@@ -55,7 +55,6 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN|CARD", help="the folder of a run or an export")
     parser.add_argument("samples", metavar="DATA", help=".npz with x, table, or folder of images")
-    parser.add_argument("--to", "--file", dest="file", help=argparse.SUPPRESS)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -182,29 +181,46 @@ def parse(
 
     Exits with status 2 where a word is neither.
     """
-    options, rest = parser.parse_known_args(words)
-    verb = VERBS[options.verb]
-    if rest and not verb.recipe:
-        parser.error(f"{options.verb} does not know {rest[0]!r}")
-    return options, _overrides(parser, options.verb, rest)
+    verb = next((word for word in words if word in VERBS), None)
+    if verb is None or not VERBS[verb].recipe:
+        return parser.parse_args(words), []
+    plain, overrides = _take_overrides(parser, verb, words)
+    return parser.parse_args(plain), overrides
 
 
-def _overrides(parser: argparse.ArgumentParser, verb: str, words: Sequence[str]) -> Overrides:
-    """`--a.b 1 --c x y` as [("a.b", 1), ("c", ["x", "y"])]."""
-    found: list[tuple[str, list[str]]] = []
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            path, equals, value = word[2:].partition("=")
-            _check_key(parser, verb, path)
-            found.append((path, [value] if equals else []))
-        elif found:
-            found[-1][1].append(word)
-        else:
-            parser.error(f"{verb} does not know what to do with {word!r}")
-    return [(path, _value(parser, path, values)) for path, values in found]
+_OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "version", "split", "formats")
+_LISTS = (
+    "teachers",
+    "training.views",
+    "training.class_weights",
+    "training.optimizer.betas",
+    "training.schedule.milestones",
+    "compare.temperatures",
+    "compare.weights",
+    "input.mean",
+    "input.std",
+)
 
 
-_LISTS = ("teachers", "training.views")
+def _take_overrides(
+    parser: argparse.ArgumentParser, verb: str, words: Sequence[str]
+) -> tuple[list[str], Overrides]:
+    """Take `--a.b 1 --teachers x y` out of the words, as [("a.b", 1), ("teachers", ["x", "y"])]."""
+    plain: list[str] = []
+    overrides: Overrides = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        path, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or len(word) == 2 or path in _OWN:
+            plain.append(word)
+            continue
+        _check_key(parser, verb, path)
+        values = [value] if equals else []
+        while queue and not queue[0].startswith("--") and (not values or path in _LISTS):
+            values.append(queue.pop(0))
+        overrides.append((path, _value(parser, path, values)))
+    return plain, overrides
 
 
 def _value(parser: argparse.ArgumentParser, path: str, values: list[str]) -> Any:
@@ -212,8 +228,9 @@ def _value(parser: argparse.ArgumentParser, path: str, values: list[str]) -> Any
 
     if not values:
         parser.error(f"--{path} needs a value")
-    if len(values) == 1 and path not in _LISTS:
-        return value_of(values[0])
+    if len(values) == 1:
+        value = value_of(values[0])
+        return [value] if path in _LISTS and not isinstance(value, list) else value
     return [value_of(value) for value in values]
 
 
@@ -223,6 +240,5 @@ def _check_key(parser: argparse.ArgumentParser, verb: str, path: str) -> None:
     known = [*Recipe.model_fields, "teacher", "model"]
     key = path.partition(".")[0]
     if key not in known:
-        flags = [*known, *SHORTCUTS, "resume", "json", "dry-run"]
-        parser.error(f"unknown flag --{path}{nearest(key, flags)}; `limbeck {verb} --help`")
-
+        hint = nearest(key, [*known, *_OWN])
+        parser.error(f"unknown flag --{path}{hint}; see `limbeck {verb} --help`")

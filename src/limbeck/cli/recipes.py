@@ -105,3 +105,14 @@ def code_flags(overrides: Overrides) -> list[str]:
         if any(isinstance(word, str) and _names_code(word) for word in _words(value)):
             flags += [f"--{path}", *map(str, _words(value))]
     return flags
+
+
+def own_model(recipe: Recipe, run: str) -> Any:
+    """The student that the user's own code builds, where --student names it; else None."""
+    if not recipe.student:
+        return None
+    from limbeck.models.card import read_card
+    from limbeck.models.source import build_model
+
+    card = read_card(run)
+    return build_model(recipe.student, shape=card.shape, classes=len(card.classes))

@@ -85,7 +85,7 @@ def _class_names(arrays: Mapping[str, Any]) -> list[str] | None:
 
 def _parts(arrays: Mapping[str, Any], name: str) -> dict[str, tuple[Any, Any]]:
     """x and y by part."""
-    if "bag" in arrays:
+    if any(key == "bag" or key.endswith("_bag") for key in arrays):
         raise InputError(f"{name} holds bags of instances; classification needs one label a sample")
     if "x" in arrays:
         if "y" not in arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from limbeck.data.arrays import read_npz, samples
 from limbeck.data.base import ArraySplit, Split
 from limbeck.data.checks import check_finite
-from limbeck.data.images import folder_inputs
+from limbeck.data.columns import as_words
+from limbeck.data.images import folder_inputs, image_files
 from limbeck.data.ops import to_float
 from limbeck.data.tables import encode_table, read_table
-from limbeck.errors import InputError
+from limbeck.errors import InputError, nearest
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 
@@ -94,3 +95,40 @@ def _like(split: Split, encode: Mapping[str, Any], path: Path) -> Split:
         f"samples of {path} are {str(found).removeprefix('torch.')}, those of the training were "
         f"{wanted}: bring them in the same scaling"
     )
+
+
+def load_labels(path: str | Path, classes: Sequence[str], label: str = "label") -> Tensor:
+    """The labels that go with `load_inputs(path)`, as positions in `classes`.
+
+    Args:
+        path: an `.npz` with `y`, a table with a label column, or a folder with a folder a class.
+        classes: class names in the order of the model's outputs.
+        label: the label column of a table.
+
+    Raises:
+        InputError: no labels there, or one that the model does not know.
+    """
+    path = Path(path)
+    names = _label_names(path, label)
+    known = {name: number for number, name in enumerate(classes)}
+    strange = sorted(set(names) - set(known))
+    if strange:
+        raise InputError(
+            f"{path} has label {strange[0]!r}, which the model does not know{nearest(strange[0], known)}; "
+            f"it knows {', '.join(classes[:10])}"
+        )
+    return torch.tensor([known[name] for name in names])
+
+
+def _label_names(path: Path, label: str) -> list[str]:
+    if path.is_dir():
+        return [file.relative_to(path).parts[0] for file in image_files(path)]
+    if path.suffix == ".npz":
+        arrays = read_npz(path)
+        if "y" not in arrays:
+            raise InputError(f"{path} has no array 'y' to evaluate against")
+        return [str(value) for value in arrays["y"].tolist()]
+    table = read_table(path)
+    if label not in table:
+        raise InputError(f"{path} has no column {label!r}{nearest(label, table)} (--data.label)")
+    return [word or "" for word in as_words(table[label])]

@@ -63,11 +63,11 @@ def load_data(
     places = assign(found.labels, spec, seed=seed, classes=found.classes)
     built = found.build(places)
     splits = _with_pool(built, spec, len(found.labels["train"]))
-    for name, split in splits.items():
-        check_finite(split, f"the {name} split of {found.name}")
+    for part, split in splits.items():
+        check_finite(split, f"the {part} split of {found.name}")
     mean, std = _statistics(splits["train"], found.kind)
     return Data(
-        name=source if isinstance(source, str) else found.name,
+        name=str(source) if isinstance(source, str | Path) else found.name,
         kind=found.kind,
         train=splits["train"],
         val=splits["val"],
@@ -141,7 +141,8 @@ def _with_pool(built: Built, spec: DataSpec, count: int) -> dict[str, Split]:
     pool = pool.renumbered(count + torch.arange(len(pool)))
     if "pool" in splits:
         pool = _joined(splits["pool"], pool)
-    return splits | {"pool": pool}
+    splits["pool"] = pool
+    return splits
 
 
 def _joined(first: Split, second: Split) -> Split:

@@ -82,7 +82,7 @@ def _download(name: str) -> Path:
     wanted = NAMED[name]
     target = cache_folder() / wanted.file
     if wanted.download is None:
-        raise InputError(_absent(name, "no library offers it for download"))
+        raise InputError(f"{_absent(name)}; no library offers it for download")
     part = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,22 +91,23 @@ def _download(name: str) -> Path:
         part.replace(target)
     except InputError:
         raise
-    except ImportError:
-        raise InputError(_absent(name, "its download needs pip install 'limbeck[hf]'")) from None
-    except Exception as error:  # a library's own errors: no network, no such host, a changed page
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(_absent(name, f"its download failed ({reason})")) from None
+    except Exception as error:  # a library's own: not installed, no network, a changed page
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{_absent(name)}, or run again with a network after pip install 'limbeck[hf]' "
+            f"(the download said: {reason})"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return target
 
 
-def _absent(name: str, reason: str) -> str:
+def _absent(name: str) -> str:
     folder = os.environ.get(VARIABLE)
-    state = f"now {folder}" if folder else "not set"
+    state = f"is {folder}" if folder else "is not set"
     return (
-        f"data {name!r} is not here, and {reason}: lay {NAMED[name].file} out in a folder and run "
-        f"again with {VARIABLE}=FOLDER ({VARIABLE} is {state}), or run limbeck with a network"
+        f"data {name!r} is not here: put {NAMED[name].file} into a folder and name that with "
+        f"export {VARIABLE}=FOLDER (it {state})"
     )
 
 

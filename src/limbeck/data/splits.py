@@ -66,7 +66,7 @@ def assign(
     places["train"] = Places("train", rows)
     if len(pool):
         places["pool"] = Places("train", pool)
-    return places
+    return {name: places[name] for name in ("train", "val", "test", "pool") if name in places}
 
 
 def _whole(part: str, y: Tensor) -> Places:

@@ -14,8 +14,14 @@ from torch import Tensor
 from limbeck.errors import InputError
 from limbeck.recipe.spec import DataSpec
 
-_TERMS = 20_000
-"""Largest vocabulary, of terms or of tokens."""
+_TERMS = 10_000
+"""Largest vocabulary of tf-idf."""
+
+_SVD_TEXTS = 20_000
+"""Texts, evenly spread, from which the SVD is computed where there are more."""
+
+_WORDS = 20_000
+"""Largest vocabulary of tokens."""
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word."""
@@ -87,21 +93,21 @@ def _fit_tfidf(texts: Sequence[str], features: int, seed: int) -> State:
         raise InputError(
             "the training texts hold no word of two letters or more; is this the text column?"
         ) from None
-    width = max(1, min(features, min(weights.shape) - 1))
-    svd = TruncatedSVD(width, random_state=seed % 2**32).fit(weights)
+    some = weights[:: -(-len(texts) // _SVD_TEXTS)]
+    width = max(1, min(features, min(some.shape) - 1))
+    svd = TruncatedSVD(width, n_iter=3, random_state=seed % 2**32).fit(some)
     tensors = {
-        "idf": torch.from_numpy(weigher.idf_),
+        "idf": torch.from_numpy(weigher.idf_).float(),
         "components": torch.from_numpy(svd.components_).float(),
     }
     terms = sorted(weigher.vocabulary_, key=weigher.vocabulary_.__getitem__)
-    state = {"encode": "tfidf", "vocabulary": terms}
-    square = _project(list(texts), state, tensors).square().mean().clamp_min(1e-12)
-    return state | {"scale": float(square.rsqrt())}, tensors
+    size = float(np.square(weights @ svd.components_.T).mean()) ** 0.5
+    return {"encode": "tfidf", "vocabulary": terms, "scale": 1 / (size or 1.0)}, tensors
 
 
 def _project(texts: list[str], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
     weigher = _weigher(vocabulary=state["vocabulary"])
-    weigher.idf_ = tensors["idf"].double().numpy()
+    weigher.idf_ = tensors["idf"].numpy()
     projected = weigher.transform(texts) @ tensors["components"].numpy().T
     return torch.from_numpy(projected).float()
 
@@ -109,7 +115,7 @@ def _project(texts: list[str], state: Mapping[str, Any], tensors: Mapping[str, T
 def _weigher(**options: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **options)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **options)
 
 
 def _words(text: str) -> list[str]:
@@ -121,7 +127,7 @@ def _vocabulary(texts: Iterable[str]) -> list[str]:
     """Words by falling frequency; those seen once are left to the unknown token."""
     counts = Counter(word for text in texts for word in _words(text))
     frequent = sorted((-count, word) for word, count in counts.items() if count > 1)
-    return [word for _, word in frequent[:_TERMS]]
+    return [word for _, word in frequent[:_WORDS]]
 
 
 def _tokens(texts: Iterable[str], state: Mapping[str, Any]) -> Tensor:

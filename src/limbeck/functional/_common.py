@@ -27,9 +27,12 @@ def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        args_, kwargs_ = map(_widen, args), {key: _widen(value) for key, value in kwargs.items()}
         device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+        if not torch.is_autocast_enabled(device):
+            return function(*args_, **kwargs_)
         with torch.autocast(device, enabled=False):
-            return function(*map(_widen, args), **{k: _widen(v) for k, v in kwargs.items()})
+            return function(*args_, **kwargs_)
 
     return wrapper
 
@@ -142,7 +145,9 @@ def soften(
     teacher = teacher.detach()
     if standardized:
         student, teacher = standardize(student), standardize(teacher)
-    return student / temperature, teacher / temperature
+    if isinstance(temperature, Tensor) or temperature != 1:
+        student, teacher = student / temperature, teacher / temperature
+    return student, teacher
 
 
 def check_labels(logits: Tensor, target: Tensor) -> None:
@@ -150,15 +155,11 @@ def check_labels(logits: Tensor, target: Tensor) -> None:
     check_target(target, logits.shape[:1] + logits.shape[2:])
 
 
-def is_target(logits: Tensor, target: Tensor) -> Tensor:
-    """A mask of the shape of `logits` [B, C, ...], true at each position's target class."""
-    mask = torch.zeros_like(logits, dtype=torch.bool)
-    return mask.scatter(1, target.unsqueeze(1), True)
+def one_hot(logits: Tensor, target: Tensor) -> Tensor:
+    """Zeros of the shape of `logits` [B, C, ...], 1 at each position's target class."""
+    return torch.zeros_like(logits).scatter(1, target.unsqueeze(1), 1.0)
 
 
 def binary_kl(p_odds: Tensor, q_odds: Tensor) -> Tensor:
     """KL between two coins, each given by its log-odds, element by element."""
-    p = p_odds.sigmoid()
-    heads = tf.logsigmoid(p_odds) - tf.logsigmoid(q_odds)
-    tails = tf.logsigmoid(-p_odds) - tf.logsigmoid(-q_odds)
-    return p * heads + (1 - p) * tails
+    return tf.softplus(q_odds) - tf.softplus(p_odds) + p_odds.sigmoid() * (p_odds - q_odds)

@@ -15,7 +15,7 @@ from limbeck.functional._common import (
     check_positive,
     check_tensor,
     full_precision,
-    is_target,
+    one_hot,
 )
 
 
@@ -72,5 +72,4 @@ def brier(probabilities: Tensor, target: Tensor) -> Tensor:
     """
     check_tensor(probabilities, "probabilities")
     check_labels(probabilities, target)
-    truth = is_target(probabilities, target).to(probabilities.dtype)
-    return (probabilities - truth).square().sum(1).mean()
+    return (probabilities - one_hot(probabilities, target)).square().sum(1).mean()

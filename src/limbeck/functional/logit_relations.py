@@ -18,14 +18,14 @@ from limbeck.functional.logits import kd_loss
 
 def _rows(values: Tensor) -> Tensor:
     """[B, C, ...] as one row of C values a position."""
-    return values.movedim(1, -1).reshape(-1, values.shape[1])
+    return values if values.dim() == 2 else values.movedim(1, -1).reshape(-1, values.shape[1])
 
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along `dim`; 0 where one side is constant."""
     x, y = x - x.mean(dim, keepdim=True), y - y.mean(dim, keepdim=True)
     norms: Tensor = torch.linalg.vector_norm(x, dim=dim) * torch.linalg.vector_norm(y, dim=dim)
-    return (x * y).sum(dim) / (norms + 1e-8)
+    return torch.linalg.vecdot(x, y, dim=dim) / (norms + 1e-8)
 
 
 @full_precision

@@ -18,8 +18,8 @@ from limbeck.functional._common import (
     check_nonnegative,
     check_positive,
     full_precision,
-    is_target,
     kl,
+    one_hot,
     reduce,
     soften,
 )
@@ -77,9 +77,10 @@ def _without_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     The other classes' distribution has probability 0 at the target: the fill is the lowest finite
     number, so that one class alone, or logits of 1e4, give no NaN.
     """
-    others = logits.masked_fill(is_target(logits, target), torch.finfo(logits.dtype).min)
+    index = target.unsqueeze(1)
+    others = logits.scatter(1, index, torch.finfo(logits.dtype).min)
     total = others.logsumexp(1, keepdim=True)
-    odds = logits.gather(1, target.unsqueeze(1)) - total
+    odds = logits.gather(1, index) - total
     return odds.squeeze(1), others - total
 
 
@@ -247,7 +248,7 @@ def ofa_loss(
     student, teacher = soften(student, teacher, temperature, standardize)
     check_labels(student, target)
     check_positive(gamma=gamma)
-    truth = is_target(teacher, target).to(teacher.dtype)
+    truth = one_hot(teacher, target)
     weights = (teacher.softmax(1) + truth) ** gamma - truth
     return reduce(-(weights * student.log_softmax(1)).sum(1), reduction)
 

@@ -15,8 +15,8 @@ from limbeck.functional._common import (
     check_positive,
     check_tensor,
     full_precision,
-    is_target,
     kl,
+    one_hot,
     reduce,
     soften,
 )
@@ -67,7 +67,7 @@ def tfkd_reg_loss(
     check_positive(temperature=temperature)
     check_fraction(correct=correct)
     others = (1 - correct) / max(student.shape[1] - 1, 1)
-    virtual = torch.where(is_target(student, target), correct, others).to(student.dtype)
+    virtual = others + (correct - others) * one_hot(student, target)
     return reduce(kl((virtual / temperature).log_softmax(1), student.log_softmax(1), 1), reduction)
 
 
@@ -94,8 +94,7 @@ def pskd_loss(
     student, teacher = soften(student, teacher, 1.0)
     check_labels(student, target)
     check_fraction(weight=weight)
-    truth = is_target(student, target).to(student.dtype)
-    soft = (1 - weight) * truth + weight * teacher.softmax(1)
+    soft = (1 - weight) * one_hot(student, target) + weight * teacher.softmax(1)
     return reduce(-(soft * student.log_softmax(1)).sum(1), reduction)
 
 

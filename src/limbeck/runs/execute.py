@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.base import Record, Split
+from limbeck.data.base import Data, Record, Split
 from limbeck.data.feed import Feed
 from limbeck.data.plan import BatchPlan
 from limbeck.data.random import derive
@@ -227,10 +227,17 @@ def _deliver(
     if folder.writer:
         save_tensors(folder.path / "predictions.safetensors", _predictions(job, logits), {})
         save_tensors(folder.path / "student.safetensors", student.state_dict(), {})
-        if job.data.encode:
-            folder.write("encode.json", dict(job.data.encode))
+        _write_encoding(job.data, folder)
         folder.write("card.json", card)
     return Result(student, metrics, folder.path, card)
+
+
+def _write_encoding(data: Data, folder: RunFolder) -> None:
+    """How raw samples become those that the student was trained on, for `predict`."""
+    if data.encode:
+        folder.write("encode.json", dict(data.encode))
+    if data.encode_tensors:
+        save_tensors(folder.path / "encode.safetensors", dict(data.encode_tensors), {})
 
 
 def _predictions(job: Job, logits: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -245,5 +252,3 @@ def _predictions(job: Job, logits: dict[str, Tensor]) -> dict[str, Tensor]:
             tensors[f"teacher.{name}.logits"] = job.teacher_outputs(name)
     return tensors
 
-
-Runner = Callable[..., Result]
