@@ -126,17 +126,18 @@ def engine(
     )
     job = make_job(recipe, student=student, teachers=[teacher], data=data)
     ranks = Ranks(job.device)
+    method = make_method(job, job.build(0))
     loop = Engine(
-        make_method(job, job.build(0)),
+        method,
         job.teachers,
-        make_feed(job, ranks),
+        make_feed(job, ranks, method),
         recipe.training,
         adapter=job.adapter,
         ranks=ranks,
         device=job.device,
         seed=0,
     )
-    loop.method.train()
+    method.train()
 
     def run(steps: int) -> None:
         for _ in range(steps):

@@ -176,6 +176,7 @@ def test_frozen_head_of_the_fused_jsd():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("fused", [F.fused_linear_loss, F.fused_linear_jsd_loss])
 def test_fused_forms_compile_into_one_graph(fused):
     compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")

@@ -35,9 +35,13 @@ def _none(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
 
+def _resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+
+
 def _training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", help="a recipe file (.yaml)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    _resume(parser)
 
 
 def _folder(what: str) -> Callable[[argparse.ArgumentParser], Any]:
@@ -77,8 +81,8 @@ def _taps(parser: argparse.ArgumentParser) -> None:
 VERBS: dict[str, Verb] = {
     "quickstart": Verb(
         "the whole tour on built-in data: teacher, student, proof",
-        "limbeck quickstart",
-        _none,
+        "limbeck quickstart --out runs/quickstart",
+        _resume,
     ),
     "train": Verb(
         "train a model on labels alone: a teacher, or the arm without one",

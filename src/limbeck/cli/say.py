@@ -22,6 +22,11 @@ def results() -> Console:
     return Console(quiet=not first_rank(), highlight=False)
 
 
+def notes() -> Console:
+    """Standard error, for what is not a result."""
+    return Console(stderr=True, quiet=not first_rank(), highlight=False)
+
+
 def as_json(value: Any) -> None:
     """One JSON object on standard output."""
     if first_rank():

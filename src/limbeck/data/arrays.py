@@ -29,11 +29,13 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         InputError: the file is damaged, no `.npz`, or holds pickled objects, which are never read.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds a single array; save x and y together with np.savez")
-        with archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} holds a single array; save x and y together by np.savez")
             return {key: archive[key] for key in archive.files}
+    except InputError:
+        raise
     except ValueError as error:
         if "pickle" not in str(error):
             raise InputError(f"{path} cannot be read as .npz: {error}") from None

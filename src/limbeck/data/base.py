@@ -86,6 +86,7 @@ class ArraySplit(Split):
         return len(self.x)
 
     def fetch(self, rows: Tensor) -> Record:  # noqa: D102
+        rows = rows.to(self.x.device)
         record = {
             "x": self.x.index_select(0, rows),
             "index": self._ids_device.index_select(0, rows),

@@ -1,6 +1,7 @@
 """Pure tensor functions: student first, teacher second, options by keyword."""
 
 from limbeck.functional._common import standardize
+from limbeck.functional.adaptive_kl import akl_head_share, akl_loss
 from limbeck.functional.attention import at_loss, catkd_loss, class_activation_maps, cwd_loss
 from limbeck.functional.batch_ensemble import batch_ensemble_linear
 from limbeck.functional.boundaries import ab_loss, ofd_loss, ofd_margin
@@ -57,8 +58,6 @@ from limbeck.functional.self_distillation import (
     tfkd_self_loss,
 )
 from limbeck.functional.sequence import (
-    akl_head_share,
-    akl_loss,
     fkl_loss,
     gkd_jsd_loss,
     jsd_loss,

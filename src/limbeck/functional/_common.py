@@ -117,6 +117,7 @@ def kl(log_p: Tensor, log_q: Tensor, dim: int, *, cross_entropy: bool = False) -
     return -(p * log_q).sum(dim) if cross_entropy else (p * (log_p - log_q)).sum(dim)
 
 
+@full_precision
 def standardize(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
     """Each sample's logits with mean 0 and standard deviation 1 over the classes.
 

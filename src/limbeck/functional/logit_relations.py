@@ -22,10 +22,10 @@ def _rows(values: Tensor) -> Tensor:
 
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """Pearson's correlation along `dim`; 0 where one side is constant."""
-    x, y = x - x.mean(dim, keepdim=True), y - y.mean(dim, keepdim=True)
+    """Pearson's correlation along `dim` of values with mean 0; 0 where one side is constant."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=dim) * torch.linalg.vector_norm(y, dim=dim)
-    return torch.linalg.vecdot(x, y, dim=dim) / (norms + 1e-8)
+    products: Tensor = torch.linalg.vecdot(x, y, dim=dim)
+    return products / (norms + 1e-8)
 
 
 @full_precision
@@ -58,9 +58,10 @@ def dist_loss(
     student, teacher = soften(student, teacher, temperature, standardize)
     check_nonnegative(beta=beta, gamma=gamma)
     q, p = _rows(student.softmax(1)), _rows(teacher.softmax(1))
-    inter = 1 - _correlation(q, p, 1).mean()
-    intra = 1 - _correlation(q, p, 0).mean()
-    return temperature**2 * (beta * inter + gamma * intra)
+    uniform = 1 / q.shape[1]  # the mean of each row
+    inter = 1 - _correlation(q - uniform, p - uniform, 1).mean()
+    intra = 1 - _correlation(q - q.mean(0), p - p.mean(0), 0).mean()
+    return temperature**2 * beta * inter + temperature**2 * gamma * intra
 
 
 def _gram_loss(

@@ -71,17 +71,16 @@ def lskd_loss(
     return kd_loss(student, teacher, temperature=temperature, standardize=True, reduction=reduction)
 
 
-def _without_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The target's log-odds [B, ...], and log-probabilities among the other classes.
+def _without_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The target's log-odds, the logits of the other classes, and their logsumexp.
 
-    The other classes' distribution has probability 0 at the target: the fill is the lowest finite
-    number, so that one class alone, or logits of 1e4, give no NaN.
+    The first and the last are [B, ...]. The target's own logit is the lowest finite number among
+    the others: its probability there is 0, and one class alone, or logits of 1e4, give no NaN.
     """
     index = target.unsqueeze(1)
     others = logits.scatter(1, index, torch.finfo(logits.dtype).min)
-    total = others.logsumexp(1, keepdim=True)
-    odds = logits.gather(1, index) - total
-    return odds.squeeze(1), others - total
+    total = others.logsumexp(1)
+    return logits.gather(1, index).squeeze(1) - total, others, total
 
 
 @full_precision
@@ -114,10 +113,12 @@ def dkd_loss(
     student, teacher = soften(student, teacher, temperature, standardize)
     check_labels(student, target)
     check_nonnegative(alpha=alpha, beta=beta)
-    p_odds, log_p = _without_target(teacher, target)
-    q_odds, log_q = _without_target(student, target)
-    values = alpha * binary_kl(p_odds, q_odds) + beta * kl(log_p, log_q, 1)
-    return reduce(temperature**2 * values, reduction)
+    p_odds, p_others, p_total = _without_target(teacher, target)
+    q_odds, q_others, q_total = _without_target(student, target)
+    mean_gap = (p_others.softmax(1) * (p_others - q_others)).sum(1)
+    others = mean_gap - p_total + q_total
+    scale = temperature**2
+    return reduce(scale * alpha * binary_kl(p_odds, q_odds) + scale * beta * others, reduction)
 
 
 @full_precision
@@ -152,9 +153,9 @@ def nkd_loss(
     check_nonnegative(gamma=gamma)
     confidence = (-tf.cross_entropy(teacher, target, reduction="none")).exp()
     right = confidence * tf.cross_entropy(student, target, reduction="none")
-    _, log_p = _without_target(teacher / temperature, target)
-    _, log_q = _without_target(student / temperature, target)
-    others = kl(log_p, log_q, 1, cross_entropy=True)
+    _, p_others, _ = _without_target(teacher / temperature, target)
+    _, q_others, q_total = _without_target(student / temperature, target)
+    others = q_total - (p_others.softmax(1) * q_others).sum(1)
     return reduce(right + gamma * temperature**2 * others, reduction)
 
 
@@ -267,13 +268,20 @@ def deit_hard_loss(student: Tensor, teacher: Tensor, *, reduction: Reduction = "
 
 
 def deit_soft_loss(
-    student: Tensor, teacher: Tensor, *, temperature: float = 3.0, reduction: Reduction = "mean"
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 3.0,
+    standardize: bool = False,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """`kd_loss` on the distillation token with the paper's T = 3: DeiT (ICML 2021), eq. (2).
 
     The published code divides by B·C elements; here the mean is over samples.
     """
-    return kd_loss(student, teacher, temperature=temperature, reduction=reduction)
+    return kd_loss(
+        student, teacher, temperature=temperature, standardize=standardize, reduction=reduction
+    )
 
 
 @full_precision

@@ -28,6 +28,7 @@ def tfkd_self_loss(
     teacher: Tensor,
     *,
     temperature: float = 20.0,
+    standardize: bool = False,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """`kd_loss` from a student of the same kind trained before: Tf-KD_self (CVPR 2020).
@@ -36,7 +37,9 @@ def tfkd_self_loss(
     over B·C elements and mends that with a multiplier; here the mean is over samples.
     yuanli2333/Teacher-free-Knowledge-Distillation@d000ab3:my_loss_function.py.
     """
-    return kd_loss(student, teacher, temperature=temperature, reduction=reduction)
+    return kd_loss(
+        student, teacher, temperature=temperature, standardize=standardize, reduction=reduction
+    )
 
 
 @full_precision
@@ -109,6 +112,7 @@ def dml_loss(
     teacher: Tensor | Sequence[Tensor],
     *,
     temperature: float = 1.0,
+    standardize: bool = False,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Mean over the peers of KL(softmax(peer) ‖ softmax(s)): Deep Mutual Learning (CVPR 2018).
@@ -120,10 +124,14 @@ def dml_loss(
         student: logits [B, C, ...].
         teacher: logits of one peer, or of several as a sequence.
         temperature: T > 0 of all; T² multiplies the value.
+        standardize: standardize all logits first (see `standardize`).
         reduction: over samples.
     """
     peers = [teacher] if isinstance(teacher, Tensor) else list(teacher)
     if not peers:
         raise InputError("there is no peer: mutual learning needs at least one other network")
-    values = [kd_loss(student, p, temperature=temperature, reduction="none") for p in peers]
+    values = [
+        kd_loss(student, p, temperature=temperature, standardize=standardize, reduction="none")
+        for p in peers
+    ]
     return reduce(torch.stack(values).mean(0), reduction)

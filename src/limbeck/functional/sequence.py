@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ from limbeck.functional._common import (
 IGNORE = -100
 
 
-def _log_probabilities(
+def token_log_probabilities(
     student: Tensor, teacher: Tensor, temperature: float, normalized: bool
 ) -> tuple[Tensor, Tensor]:
     """log softmax(z/T) of both, the teacher's detached; −inf becomes the lowest finite number.
@@ -87,7 +86,7 @@ def fkl_loss(
         ignore_index: the target of tokens that do not count.
         reduction: over the tokens that count.
     """
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     values = kl(log_p, log_q, -1, cross_entropy=cross_entropy)
     return reduce_tokens(values, target, ignore_index, reduction)
 
@@ -107,7 +106,7 @@ def rkl_loss(
 
     Arguments as in `fkl_loss`.
     """
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     return reduce_tokens(kl(log_q, log_p, -1), target, ignore_index, reduction)
 
 
@@ -138,7 +137,7 @@ def symkl_loss(
         reduction: over the tokens that count.
     """
     check_fraction(reverse=reverse)
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     forward = kl(log_p, log_q, -1, cross_entropy=cross_entropy)
     values = (1 - reverse) * forward + reverse * kl(log_q, log_p, -1)
     return reduce_tokens(values, target, ignore_index, reduction)
@@ -168,7 +167,7 @@ def jsd_loss(
     jongwooko/distillm@d47e77f: js_distance, whose λ is 1 − β. Other arguments as in `fkl_loss`.
     """
     check_fraction(beta=beta)
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     log_m = _mixture(log_p, log_q, beta)
     values = beta * kl(log_p, log_m, -1) + (1 - beta) * kl(log_q, log_m, -1)
     return reduce_tokens(values, target, ignore_index, reduction)
@@ -234,7 +233,7 @@ def skl_loss(
         reduction: over the tokens that count.
     """
     check_fraction(skew=skew)
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     values = kl(log_p, _mixture(log_p, log_q, skew), -1, cross_entropy=cross_entropy)
     return reduce_tokens(values, target, ignore_index, reduction)
 
@@ -256,7 +255,7 @@ def srkl_loss(
     jongwooko/distillm@d47e77f: skewed_reverse_kl. Arguments as in `skl_loss`.
     """
     check_fraction(skew=skew)
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     return reduce_tokens(
         kl(log_q, _mixture(log_q, log_p, skew), -1), target, ignore_index, reduction
     )
@@ -277,77 +276,6 @@ def tvd_loss(
 
     jongwooko/distillm@d47e77f: tv_distance. Arguments as in `fkl_loss`.
     """
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
+    log_q, log_p = token_log_probabilities(student, teacher, temperature, normalized)
     values = (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
-    return reduce_tokens(values, target, ignore_index, reduction)
-
-
-Boundary = Literal["tail", "head"]
-
-
-@full_precision
-def akl_head_share(
-    student: Tensor,
-    teacher: Tensor,
-    *,
-    mass: float = 0.5,
-    boundary: Boundary = "tail",
-    temperature: float = 1.0,
-    normalized: bool = False,
-) -> Tensor:
-    """The forward KL's weight in `akl_loss`, [...]: the head's part of Σ |p_t − p_s|.
-
-    Arguments as in `akl_loss`. No gradient flows through it.
-    """
-    check_fraction(mass=mass)
-    log_q, log_p = _log_probabilities(student.detach(), teacher, temperature, normalized)
-    p, order = log_p.exp().sort(dim=-1, descending=True)
-    gap = (p - log_q.exp().gather(-1, order)).abs()
-    total = p.cumsum(-1)
-    head = total - p < mass if boundary == "head" else total <= mass
-    head = head.index_fill(-1, head.new_zeros(1, dtype=torch.long), True)
-    return (gap * head).sum(-1) / gap.sum(-1).clamp(min=torch.finfo(gap.dtype).tiny)
-
-
-@full_precision
-def akl_loss(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    mass: float = 0.5,
-    boundary: Boundary = "tail",
-    temperature: float = 1.0,
-    normalized: bool = False,
-    ignore_index: int = IGNORE,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Adaptive KL: h · forward + (1 − h) · reverse KL, h the head's part of the difference.
-
-    Rethinking KL Divergence in KD for LLMs (COLING 2025). The head is the teacher's most likely
-    tokens up to a probability of `mass`, the first one always among them.
-    wutaiqiang/LLM_KD_AKL@ff278be:AKL.py.
-
-    Args:
-        student: logits [..., V].
-        teacher: logits of the same shape.
-        target: token ids [...], or None to count every token.
-        mass: the head's probability, in [0, 1].
-        boundary: where the token that crosses `mass` belongs: `tail` in the official code,
-            `head` in songmzhang/DSKD@077337a.
-        temperature: T > 0 of both.
-        normalized: the inputs are log-probabilities; they are taken as they are.
-        ignore_index: the target of tokens that do not count.
-        reduction: over the tokens that count.
-    """
-    share = akl_head_share(
-        student,
-        teacher,
-        mass=mass,
-        boundary=boundary,
-        temperature=temperature,
-        normalized=normalized,
-    )
-    log_q, log_p = _log_probabilities(student, teacher, temperature, normalized)
-    values = share * kl(log_p, log_q, -1) + (1 - share) * kl(log_q, log_p, -1)
     return reduce_tokens(values, target, ignore_index, reduction)

@@ -112,6 +112,7 @@ class Method(nn.Module):
         Spec: the method's typed configuration.
         roles: which sub-modules each optimiser trains.
         needs_teacher: whether it can work without one.
+        uses_pool: whether it learns from unlabelled samples; else batches hold none.
         online: whether it runs the teachers on inputs of its own (stored outputs cannot serve).
         raw: get the batch only; neither student nor teachers are run beforehand.
         differentiates: whether `step` calls `engine.grads` (refused under `strategy: shard`).
@@ -122,6 +123,7 @@ class Method(nn.Module):
     Spec: ClassVar[type[MethodSpec]]
     roles: Mapping[str, Sequence[str]] = {"student": ("student",)}
     needs_teacher: bool = True
+    uses_pool: bool = True
     online: bool = False
     raw: bool = False
     differentiates: bool = False

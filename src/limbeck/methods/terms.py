@@ -89,6 +89,7 @@ class Terms(Method):
         self.terms = [term for spec in specs if (term := _term(spec)) is not None]
         self.label_weight = sum(_label_weight(spec) for spec in specs)
         self.needs_teacher = any(key.startswith("teacher.") for t in self.terms for key in t.keys)
+        self.uses_pool = any("y" not in term.keys for term in self.terms)
 
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
         """Every term, and `labels` where its weight is not zero."""

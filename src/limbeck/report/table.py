@@ -54,7 +54,7 @@ def arms_table(arms: Mapping[str, Sequence[Run]], metric: str) -> Table:
     """The table of runs that were read already, by arm; see `build_table`."""
     runs = [run for group in arms.values() for run in group]
     _check_metric(runs, metric)
-    rows = [_row(name, group) for name, group in arms.items()]
+    rows = [_row(name, group, _alike(group[0], runs)) for name, group in arms.items()]
     for rival in RIVALS:
         if rival in arms:
             _test(rows, arms, rival, metric)
@@ -77,7 +77,18 @@ def _check_metric(runs: Sequence[Run], metric: str) -> None:
             )
 
 
-def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _alike(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The runs with the same student: one architecture has one latency, whatever taught it."""
+    key = _architecture(run)
+    return [other for other in runs if _architecture(other) == key]
+
+
+def _architecture(run: Run) -> tuple[Any, ...]:
+    model = run.card["model"]
+    return model["source"], model["parameters"], model["bytes"]
+
+
+def _row(name: str, runs: Sequence[Run], alike: Sequence[Run]) -> dict[str, Any]:
     card = runs[0].card
     return {
         "arm": name,
@@ -86,7 +97,7 @@ def _row(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "seeds": [run.seed for run in runs],
         "parameters": card["model"]["parameters"],
         "bytes": card["model"]["bytes"],
-        "latency_ms": _latency([run.card["model"].get("latency_ms") or {} for run in runs]),
+        "latency_ms": _latency([run.card["model"].get("latency_ms") or {} for run in alike]),
         "metrics": {key: _summary(runs, key) for key in _shared_metrics(runs)},
         "versus": {},
     }

@@ -198,16 +198,31 @@ def _tuned(job: Job, spec: CompareSpec, folder: Path, display: Bars) -> Job:
         trial = _with_seed(arm_job(job, TUNED, ArmSpec(method=method)), job.recipe.seed)
         metrics = _finished(trial, place / f"T-{temperature:g}_weight-{weight:g}", display)
         tried.append({"method": method, "metrics": metrics})
-    sign = job.task.better(spec.metric)
-
-    def rank(trial: dict[str, Any]) -> tuple[float, float]:
-        """By the metric; between equals by the loss."""
-        metrics = trial["metrics"]
-        return sign * metrics[f"val.{spec.metric}"], -metrics.get("val.nll", 0.0)
-
-    best = max(tried, key=rank)
+    best = choose(tried, spec.metric, job.task.better(spec.metric), len(job.data.val))
     write_json(place / "tuning.json", {"tried": tried, "chosen": best["method"]})
     return arm_job(job, TUNED, ArmSpec(method=best["method"]))
+
+
+def choose(
+    tried: Sequence[dict[str, Any]], metric: str, sign: int, samples: int
+) -> dict[str, Any]:
+    """The best trial on the validation split.
+
+    Accuracy on a few hundred samples cannot tell close trials apart, so of those within one
+    standard error of the most accurate the one with the lowest NLL is taken (the one-standard-error
+    rule of Breiman et al., Classification and Regression Trees, 1984). Other metrics rank alone.
+
+    Args:
+        tried: mappings with the run's `metrics`.
+        metric: what is optimised.
+        sign: +1 where more of it is better, -1 where less is.
+        samples: size of the validation split.
+    """
+    key = f"val.{metric}"
+    top = max(sign * trial["metrics"][key] for trial in tried)
+    slack = (top * (1 - top) / samples) ** 0.5 if metric == "accuracy" else 0.0
+    close = [trial for trial in tried if sign * trial["metrics"][key] >= top - slack]
+    return min(close, key=lambda trial: trial["metrics"].get("val.nll", 0.0))
 
 
 def kd(temperature: float, weight: float) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def make_loop(
     engine = Engine(
         method,
         job.teachers,
-        make_feed(job, ranks),
+        make_feed(job, ranks, method),
         job.recipe.training,
         adapter=job.adapter,
         ranks=ranks,
@@ -130,10 +130,10 @@ def make_loop(
     return Loop(engine, folder, job.task, job.data.val, report if ranks.first else quiet)
 
 
-def make_feed(job: Job, ranks: Ranks) -> Feed:
+def make_feed(job: Job, ranks: Ranks, method: Method) -> Feed:
     """The batches of the job for this rank."""
     training, data, seed = job.recipe.training, job.data, job.recipe.seed
-    pool = data.pool
+    pool = data.pool if method.uses_pool else None
     plan = BatchPlan(
         labeled=len(data.train),
         batch=training.batch,

@@ -56,7 +56,8 @@ def cohort(v):
 
 
 def sdd_pool(v):
-    output = F.sdd_pool(v.feat, scales=json.loads(v.M))
+    scales = json.loads(v.M) if isinstance(v.M, str) else v.M
+    output = F.sdd_pool(v.feat, scales=scales)
     return {"loss": (output * v.cotangent).sum(), "output": output}
 
 
