@@ -78,7 +78,7 @@ def test_damaged_files_are_refused(tmp_path, cut):
     path = tmp_path / "a.npz"
     np.savez(path, x=np.zeros((60, 3)), y=np.arange(60))
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(InputError, match="a.npz cannot be read as .npz"):
+    with pytest.raises(InputError, match=r"a.npz cannot be read as .npz"):
         read_npz(path)
 
 
@@ -88,7 +88,7 @@ def test_flipped_bytes_are_found(tmp_path):
     data = bytearray(path.read_bytes())
     data[2000] ^= 255
     path.write_bytes(data)
-    with pytest.raises(InputError, match="cannot be read as .npz"):
+    with pytest.raises(InputError, match=r"cannot be read as .npz"):
         read_npz(path)
 
 

@@ -88,10 +88,10 @@ def test_an_image_with_a_damaged_body_is_named(folder, stream):
 
 
 def test_bad_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="the train part of .* is empty: no image file"):
+    with pytest.raises(InputError, match=r"the train part of .* is empty: no image file"):
         read(tmp_path)
     picture(tmp_path / "1.png")
-    with pytest.raises(InputError, match="1.png lies outside any class; put images into"):
+    with pytest.raises(InputError, match=r"1.png lies outside any class; put images into"):
         read(tmp_path)
 
 

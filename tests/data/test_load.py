@@ -89,11 +89,11 @@ def test_unlabelled_samples_form_the_pool(tmp_path):
     assert torch.equal(data.pool.x, torch.from_numpy(X[:10] * 2))
     assert load_data((X, Y)).pool is None
     both = load_data((X, Y), spec=spec.model_copy(update={"labels": 6}))
-    assert both.facts["sizes"] == {"train": 6, "val": 6, "test": 12, "pool": 46}
+    assert both.facts["sizes"] == {"train": 6, "val": 5, "test": 12, "pool": 47}
     assert both.pool.y is None
     everything = torch.cat([ids(both.train), ids(both.pool)])
-    assert everything.unique().numel() == 52
-    record = both.pool.fetch(torch.arange(36))
+    assert everything.unique().numel() == 53
+    record = both.pool.fetch(torch.arange(37))
     assert torch.equal(record["x"], torch.from_numpy(X)[record["index"]])
 
 
@@ -136,7 +136,7 @@ def test_streams_hold_what_memory_holds(tmp_path, workers):
 def test_a_streamed_pool_has_one_source(tmp_path):
     source = folder(tmp_path)
     spec = DataSpec(source=source, stream=True, labels=6, unlabeled=source)
-    with pytest.raises(InputError, match="give either data.unlabeled or data.labels"):
+    with pytest.raises(InputError, match=r"give either data.unlabeled or data.labels"):
         load_data(spec)
 
 
@@ -189,8 +189,8 @@ def test_bad_sources_are_refused(source, options, words):
 
 def test_corrupt_files_are_refused_by_name(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(InputError, match="a.npz cannot be read as .npz"):
+    with pytest.raises(InputError, match=r"a.npz cannot be read as .npz"):
         load_data(str(tmp_path / "a.npz"))
     (tmp_path / "a.pickle").write_bytes(b"")
-    with pytest.raises(InputError, match="a.pickle is of no kind"):
+    with pytest.raises(InputError, match=r"a.pickle is of no kind"):
         load_data(str(tmp_path / "a.pickle"))

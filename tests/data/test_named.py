@@ -88,13 +88,13 @@ def test_known_sets_are_checked_where_they_lie(places):
 
 def test_what_nobody_offers_has_to_be_laid_out():
     with pytest.raises(
-        InputError, match="put agnews-10k.parquet into a folder .* no library offers"
+        InputError, match=r"put agnews-10k.parquet into a folder .* no library offers"
     ):
         find_named("agnews-10k")
 
 
 def test_unknown_names_get_a_suggestion():
-    with pytest.raises(InputError, match="unknown data 'cifar-10', did you mean 'cifar10'?"):
+    with pytest.raises(InputError, match=r"unknown data 'cifar-10', did you mean 'cifar10'?"):
         find_named("cifar-10")
 
 

@@ -164,16 +164,16 @@ def test_bad_tables_are_refused(tmp_path, text, options, words):
 
 def test_infinite_numbers_are_refused(tmp_path):
     rows = [*ROWS[:2], "train,yes,inf,Oslo", *ROWS[3:]]
-    with pytest.raises(InputError, match="column 'age' of .* holds 1 infinite value, .* row 2"):
+    with pytest.raises(InputError, match=r"column 'age' of .* holds 1 infinite value, .* row 2"):
         build(csv_file(tmp_path, rows))
 
 
 def test_words_among_numbers_are_refused_at_prediction(tmp_path):
     built = build(csv_file(tmp_path, ROWS))[2]
     table = {"age": ["1", "old"], "city": ["Rome", "Rome"]}
-    with pytest.raises(InputError, match="row 1 of n.csv has 'old' in column 'age', which held"):
+    with pytest.raises(InputError, match=r"row 1 of n.csv has 'old' in column 'age', which held"):
         encode_table(table, built.encode, {}, source="n.csv")
-    with pytest.raises(InputError, match="n.csv has no column 'age', did you mean 'aged'"):
+    with pytest.raises(InputError, match=r"n.csv has no column 'age', did you mean 'aged'"):
         encode_table({"aged": ["1"], "city": ["x"]}, built.encode, {}, source="n.csv")
 
 
@@ -182,7 +182,7 @@ def test_fractional_labels_are_no_classes(tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"label": [0.5, 1.0], "a": [1, 2]}), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="label column 'label' .* holds fractional numbers"):
+    with pytest.raises(InputError, match=r"label column 'label' .* holds fractional numbers"):
         build(tmp_path / "t.parquet")
 
 

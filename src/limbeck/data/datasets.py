@@ -12,15 +12,11 @@ from torch import Tensor
 
 from limbeck.data.arrays import encoding, kind_of
 from limbeck.data.base import Split
-from limbeck.data.images import read_images
 from limbeck.data.labels import number_labels
 from limbeck.data.source import SplitSource
-from limbeck.data.stream import Samples
+from limbeck.data.stream import Samples, read_samples, streams
 from limbeck.errors import InputError
 from limbeck.recipe.spec import DataSpec
-
-_MEMORY = 1 << 30
-"""Bytes up to which a data set is read into memory."""
 
 
 class DatasetSamples(Samples):
@@ -89,10 +85,9 @@ def dataset_source(
         {part: one.labels() for part, one in samples.items()}, None, source=name
     )
     first = samples["train"].read(0)
-    total = first.nbytes * sum(map(len, samples.values()))
-    stream = total > _MEMORY if spec.stream is None else spec.stream
+    stream = streams(spec.stream, first.nbytes * sum(map(len, samples.values())))
     parts: dict[str, Split] = {
-        part: read_images(one, labels[part], stream=stream, workers=workers)
+        part: read_samples(one, labels[part], stream=stream, workers=workers)
         for part, one in samples.items()
     }
     some = parts["train"].fetch(torch.arange(min(256, len(parts["train"]))))["x"]

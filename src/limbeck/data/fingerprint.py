@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.base import Split
+from limbeck.data.random import GOLDEN, mix
 
 _ROWS = 4096
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def tensors_digest(tensors: Iterable[Tensor | None]) -> str:
@@ -67,14 +66,9 @@ def _row_hashes(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hash rows of bytes: the sum of mixed 64-bit words, each with a key of its place."""
     spare = -data.shape[1] % 8
     words = np.ascontiguousarray(np.pad(data, ((0, 0), (0, spare)))).view(np.uint64)
-    keys = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    total: NDArray[np.uint64] = _mix(words + _mix(keys)).sum(axis=1, dtype=np.uint64)
-    return _mix(total + np.uint64(data.shape[1]))
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
-    state = (state ^ (state >> np.uint64(30))) * _MIX_1
-    state = (state ^ (state >> np.uint64(27))) * _MIX_2
-    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-    return mixed
+    keys = mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(GOLDEN))
+    scrambled = mix(words + keys)
+    # Low bits of a product never hear of higher ones: fold them down before they are summed.
+    scrambled ^= scrambled >> np.uint64(31)
+    total: NDArray[np.uint64] = scrambled.sum(axis=1, dtype=np.uint64)
+    return mix(total + np.uint64(data.shape[1]))

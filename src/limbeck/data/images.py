@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 from limbeck.data.base import Split
 from limbeck.data.labels import name_labels
 from limbeck.data.source import PARTS, SplitSource
-from limbeck.data.stream import Samples, StreamSplit
+from limbeck.data.stream import THREADS, Samples, read_samples, streams
 from limbeck.errors import InputError
 from limbeck.recipe.spec import DataSpec
 
@@ -24,9 +23,6 @@ SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
 )
 """File names that count as images; other files are passed over."""
-
-_MEMORY = 1 << 30
-"""Decoded bytes up to which images are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +87,9 @@ def folder_source(root: Path, spec: DataSpec, *, workers: int) -> SplitSource:
     channels, size = _common_form([path for found in files.values() for path in found], spec.size)
     parts: dict[str, Split] = {}
     total = sum(map(len, files.values())) * channels * size[0] * size[1]
-    stream = total > _MEMORY if spec.stream is None else spec.stream
+    stream = streams(spec.stream, total)
     for part, found in files.items():
-        parts[part] = read_images(
+        parts[part] = read_samples(
             ImageFiles(found, channels, size), labels[part], stream=stream, workers=workers
         )
     return SplitSource(
@@ -106,15 +102,6 @@ def folder_source(root: Path, spec: DataSpec, *, workers: int) -> SplitSource:
     )
 
 
-def read_images(
-    samples: Samples, y: Tensor | None = None, *, stream: bool, workers: int = 0
-) -> Split:
-    """The samples as a split: read now by several threads, or streamed."""
-    if stream:
-        return StreamSplit(samples, y, workers=workers)
-    return StreamSplit(samples, y, workers=min(8, os.cpu_count() or 1)).in_memory()
-
-
 def folder_inputs(root: Path, state: dict[str, Any]) -> Split:
     """All images below `root`, in the form that `state` (from `Data.encode`) asks for."""
     paths = image_files(root)
@@ -123,7 +110,7 @@ def folder_inputs(root: Path, state: dict[str, Any]) -> Split:
     channels, (height, width) = state["channels"], state["size"]
     total = len(paths) * channels * height * width
     files = ImageFiles(paths, channels, (height, width))
-    return read_images(files, stream=total > _MEMORY, workers=min(8, os.cpu_count() or 1))
+    return read_samples(files, stream=streams(None, total), workers=THREADS)
 
 
 def _encoding(channels: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -155,7 +142,7 @@ def _class_of(path: Path, folder: Path) -> str:
 
 def _common_form(paths: Sequence[Path], size: int | None) -> tuple[int, tuple[int, int]]:
     """Channels and (height, width) of all images, from their headers."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         headers = list(threads.map(_header, paths))
     channels = 1 if all(mode in ("1", "L") for mode, _ in headers) else 3
     if size is not None:

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Constants of the splitmix64 finaliser (Steele, Lea and Flood 2014): increment, and the shift and
-# factor of each round. The last shift only touches bits that `uniforms` drops, so it is left out.
-_GOLDEN = 0x9E3779B97F4A7C15
+# Constants of splitmix64 (Steele, Lea and Flood 2014): increment, shift and factor of each round.
+GOLDEN = 0x9E3779B97F4A7C15
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
@@ -50,19 +49,28 @@ def _uniforms_numpy(index: NDArray[np.integer], count: int, seed: int) -> NDArra
     """The CPU's `uniforms`: a small batch costs a third of what torch's operators would."""
     columns = np.arange(count, dtype=np.uint64)
     state: NDArray[np.uint64] = index.astype(np.uint64)[:, None] * np.uint64(count) + columns
-    state *= np.uint64(_GOLDEN)
+    state *= np.uint64(GOLDEN)
     state += np.uint64(seed)
+    mix(state)
+    state >>= np.uint64(40)
+    return state.astype(np.float32) * np.float32(2.0**-24)
+
+
+def mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit integers in place, one to one: the finaliser of splitmix64.
+
+    Its closing shift is left out: it would only touch the lower half of the bits.
+    """
     for shift, factor in _ROUNDS:
         state ^= state >> np.uint64(shift)
         state *= np.uint64(factor)
-    state >>= np.uint64(40)
-    return state.astype(np.float32) * np.float32(2.0**-24)
+    return state
 
 
 def _uniforms_torch(index: Tensor, count: int, seed: int) -> Tensor:
     """Any device's `uniforms`: the same bits from signed integers, which is all torch shifts."""
     columns = torch.arange(count, device=index.device)
-    state = (index.long()[:, None] * count + columns) * _signed(_GOLDEN) + seed
+    state = (index.long()[:, None] * count + columns) * _signed(GOLDEN) + seed
     for shift, factor in _ROUNDS:
         state = (state ^ _shift_right(state, shift)) * _signed(factor)
     return _shift_right(state, 40).float() * 2.0**-24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -12,6 +13,12 @@ from torch import Tensor
 from limbeck.data.base import ArraySplit, Record, Split
 from limbeck.data.fingerprint import tensors_digest
 from limbeck.errors import InputError
+
+THREADS = min(8, os.cpu_count() or 1)
+"""Threads that read what is wanted at once."""
+
+_MEMORY = 1 << 30
+"""Bytes up to which samples are kept in memory unless the user says otherwise."""
 
 _PROBES = 256
 """How many samples stand for all of them where reading all would take too long."""
@@ -150,3 +157,17 @@ class StreamSplit(Split):
         for rows in torch.split(torch.arange(len(self)), 256):
             x[rows] = self.fetch(rows)["x"]
         return ArraySplit(x, self.y, self.ids)
+
+
+def read_samples(
+    samples: Samples, y: Tensor | None = None, *, stream: bool, workers: int = 0
+) -> Split:
+    """The samples as a split: read now by several threads, or streamed by `workers`."""
+    if stream:
+        return StreamSplit(samples, y, workers=workers)
+    return StreamSplit(samples, y, workers=THREADS).in_memory()
+
+
+def streams(wish: bool | None, size: int) -> bool:
+    """Whether to stream `size` bytes: as the user wishes, else what is larger than 1 GiB."""
+    return size > _MEMORY if wish is None else wish
