@@ -17,9 +17,7 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
     out = recipe.out or str(Path(options.run if Path(options.run).is_dir() else ".") / "export")
     from limbeck.runs.export import export
 
-    card = export(
-        options.run, out, formats=options.formats, model=own_model(recipe, options.run)
-    )
+    card = export(options.run, out, formats=options.formats, model=own_model(recipe, options.run))
     if options.json:
         say.as_json({"out": out, "exports": card["exports"]})
     else:

@@ -50,7 +50,9 @@ def write(path: Path, found: dict[str, Any], classes: tuple[str, ...]) -> None:
         import numpy as np
 
         buffer = io.BytesIO()
-        np.savez(buffer, **{**found, "label": np.array(found["label"]), "classes": np.array(classes)})
+        np.savez(
+            buffer, **{**found, "label": np.array(found["label"]), "classes": np.array(classes)}
+        )
         write_bytes(path, buffer.getvalue())
     elif path.suffix == ".jsonl":
         lines = (

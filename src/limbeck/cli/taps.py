@@ -17,11 +17,13 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
         shape = tuple(int(size) for size in options.shape.split(","))
     except ValueError:
         raise InputError(f"--shape {options.shape!r} is not a list of sizes like 3,32,32") from None
+    import torch
+
     from limbeck.models.source import build_model
     from limbeck.nn.taps import tap_shapes
 
     model = build_model(reference, shape=shape, classes=options.classes)
-    rows = tap_shapes(model, shape)
+    rows = tap_shapes(model, torch.zeros(1, *shape))
     if options.json:
         say.as_json(rows)
         return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
-from limbeck.cli.recipes import code_flags, read_recipe
+from limbeck.cli.recipes import code_flags
 from limbeck.recipe import yaml
 from limbeck.recipe.spec import Recipe
 

@@ -35,7 +35,7 @@ def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
 
 def shift(
     x: Tensor,
-    offset: Tensor,
+    window: Tensor,
     *,
     padding: int,
     mode: str = "zeros",
@@ -45,7 +45,7 @@ def shift(
 
     Args:
         x: images of any dtype, shape (N, C, H, W).
-        offset: int64 of shape (N,): number of the window in row-major order, in
+        window: int64 of shape (N,): number of the window in row-major order, in
             [0, (2 padding + 1)**2); the middle one is the image itself.
         padding: pixels added on each side.
         mode: what the padding holds, `zeros` or `reflect` (the edge is not repeated).
@@ -56,8 +56,8 @@ def shift(
     """
     images, position = _with_mirrored(x, mirrored)
     if mode == "zeros" and x[0, 0].nbytes * (2 * padding + 1) ** 2 <= _LARGEST_TABLE:
-        return _masked_windows(images, position, offset, padding)
-    return _padded_windows(images, position, offset, padding, mode)
+        return _masked_windows(images, position, window, padding)
+    return _padded_windows(images, position, window, padding, mode)
 
 
 def _with_mirrored(x: Tensor, mirrored: Tensor | None) -> tuple[list[Tensor], Tensor]:
@@ -73,7 +73,7 @@ def _with_mirrored(x: Tensor, mirrored: Tensor | None) -> tuple[list[Tensor], Te
     return [x, x.index_select(0, rows).flip(-1)], position.index_copy_(0, rows, behind)
 
 
-def _masked_windows(images: list[Tensor], position: Tensor, offset: Tensor, padding: int) -> Tensor:
+def _masked_windows(images: list[Tensor], position: Tensor, window: Tensor, padding: int) -> Tensor:
     """Windows over zero padding that is never laid out, by bytes: a mask clears any dtype alike."""
     raw = [image.contiguous().view(torch.uint8) for image in images]
     channels, height, width = raw[0].shape[1:]
@@ -82,9 +82,9 @@ def _masked_windows(images: list[Tensor], position: Tensor, offset: Tensor, padd
     memory = _lay_out(raw, 2 * len(position) * size, margin)
     runs = memory.as_strided((len(memory) - size + 1, size), (1, 1))
     steps, inside = _shifts(height, width // pixel, pixel, padding, memory.device)
-    taken = runs.index_select(0, position.mul(size).add_(steps.index_select(0, offset)))
+    taken = runs.index_select(0, position.mul(size).add_(steps.index_select(0, window)))
     channel = taken.view(-1, channels, height * width)
-    channel.bitwise_and_(inside.index_select(0, offset)[:, None])
+    channel.bitwise_and_(inside.index_select(0, window)[:, None])
     return taken.view(-1, channels, height, width).view(images[0].dtype)
 
 
@@ -122,7 +122,7 @@ def _shifts(
 
 
 def _padded_windows(
-    images: list[Tensor], position: Tensor, offset: Tensor, padding: int, mode: str
+    images: list[Tensor], position: Tensor, window: Tensor, padding: int, mode: str
 ) -> Tensor:
     """Windows over padding that is laid out first: any size and mode."""
     height, width = images[0].shape[2:]
@@ -132,8 +132,8 @@ def _padded_windows(
     size = ((channels - 1) * tall + height - 1) * wide + width
     memory = padded.view(-1)
     runs = memory.as_strided((len(memory) - size + 1, size), (1, 1))
-    down = offset.div(2 * padding + 1, rounding_mode="floor")
-    right = offset - down * (2 * padding + 1)
+    down = window.div(2 * padding + 1, rounding_mode="floor")
+    right = window - down * (2 * padding + 1)
     taken = runs.index_select(0, position * (channels * tall * wide) + down * wide + right)
     shape = (len(position), channels, height, width)
     return taken.as_strided(shape, (size, tall * wide, wide, 1)).contiguous()

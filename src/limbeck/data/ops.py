@@ -67,12 +67,13 @@ class Crop(Op):
     mode: Literal["zeros", "reflect"] = "zeros"
 
     def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        offset = self.offset(uniforms(index, 1, seed=seed)[:, 0])
-        return shift(x, offset, padding=self.padding, mode=self.mode)
+        window = (uniforms(index, 1, seed=seed)[:, 0] * self.windows).long()
+        return shift(x, window, padding=self.padding, mode=self.mode)
 
-    def offset(self, number: Tensor) -> Tensor:
-        """Uniform numbers as window numbers."""
-        return (number * (2 * self.padding + 1) ** 2).long()
+    @property
+    def windows(self) -> int:
+        """How many windows there are to choose from."""
+        return (2 * self.padding + 1) ** 2
 
 
 class FlipCrop(Op):
@@ -84,14 +85,11 @@ class FlipCrop(Op):
     crop: Crop
 
     def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        side, place = uniforms(index, 2, seed=seed).unbind(1)
-        return shift(
-            x,
-            self.crop.offset(place),
-            padding=self.crop.padding,
-            mode=self.crop.mode,
-            mirrored=side < self.flip.p,
-        )
+        number = uniforms(index, 1, seed=seed)[:, 0] * self.crop.windows
+        window = number.long()
+        mirrored = number - window < self.flip.p  # the fraction is uniform again
+        crop = self.crop
+        return shift(x, window, padding=crop.padding, mode=crop.mode, mirrored=mirrored)
 
 
 class Cutout(Op):

@@ -129,7 +129,11 @@ class Engine:
             raise RunError("gradients of a sharded student cannot be taken; use `update`")
         parameters = self.roles[role].parameters
         found = torch.autograd.grad(
-            loss, parameters, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+            loss,
+            parameters,
+            create_graph=create_graph,
+            retain_graph=retain_graph,
+            allow_unused=True,
         )
         if all(gradient is None for gradient in found):
             raise RunError(f"the loss depends on no parameter of the role {role!r}")
@@ -337,4 +341,4 @@ def _place(value: Tensor, like: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]

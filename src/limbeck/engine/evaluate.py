@@ -29,7 +29,7 @@ def collect(
     Returns:
         float32 logits of shape (N, C) on the CPU.
     """
-    spans = torch.arange(len(split), device=device).split(EVALUATION_BATCH)
+    spans = torch.split(torch.arange(len(split), device=device), EVALUATION_BATCH)
     parts = []
     with torch.inference_mode():
         for number, rows in enumerate(spans):

@@ -38,10 +38,10 @@ class Ranks:
         if differentiable:
             from torch.distributed.nn.functional import all_reduce
 
-            flat = all_reduce(flat)
+            flat = all_reduce(flat)  # type: ignore[no-untyped-call]
         else:
             distributed.all_reduce(flat)
-        pieces = (flat / self.count).split([tensor.numel() for tensor in tensors])
+        pieces = torch.split(flat / self.count, [tensor.numel() for tensor in tensors])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
 
     def maximum(self, tensor: Tensor) -> None:

@@ -47,9 +47,9 @@ class Role:
         if share == 1.0:
             self.pending = list(gradients)
         elif self.pending is None:
-            self.pending = torch._foreach_mul(gradients, share)
+            self.pending = list(torch._foreach_mul(list(gradients), share))
         else:
-            torch._foreach_add_(self.pending, gradients, alpha=share)
+            torch._foreach_add_(self.pending, list(gradients), alpha=share)
         return self.pending
 
     def step(self, gradients: Sequence[Tensor]) -> None:
@@ -83,8 +83,6 @@ class Role:
 def _optimizer(spec: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay, "fused": True}
     if spec.name == "sgd":
-        return torch.optim.SGD(
-            parameters, momentum=spec.momentum, nesterov=spec.nesterov, **common
-        )
+        return torch.optim.SGD(parameters, momentum=spec.momentum, nesterov=spec.nesterov, **common)
     cls = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
     return cls(parameters, betas=spec.betas, **common)

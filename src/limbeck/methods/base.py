@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
-from limbeck.errors import InputError
 from limbeck.recipe.spec import Spec
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Setting:
         live: whether the teachers can be run on inputs of the method's own.
         seed: for the initialisation of the method's own modules.
         observe: runs student and teachers on two samples and returns the record, with the
-            given taps; for adapters that need the shapes.
+            given taps of each; for adapters that need the shapes.
+        survey: "student" or "teacher" to every module path with the shape of its output for one
+            sample.
     """
 
     task: Task
@@ -64,6 +66,17 @@ class Setting:
     live: bool
     seed: int
     observe: Callable[[Sequence[str], Sequence[str]], Record]
+    survey: Callable[[str], Mapping[str, tuple[int, ...]]]
+
+    @cached_property
+    def student_paths(self) -> Mapping[str, tuple[int, ...]]:
+        """Where the student can be tapped, in the order of the calls, with shapes."""
+        return self.survey("student")
+
+    @cached_property
+    def teacher_paths(self) -> Mapping[str, tuple[int, ...]]:
+        """Where the (first) teacher can be tapped, in the order of the calls, with shapes."""
+        return self.survey("teacher")
 
 
 class MethodSpec(Spec):
@@ -74,7 +87,9 @@ class MethodSpec(Spec):
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a loss.
+    """One summand of a loss that you wrote yourself: a plain loss becomes a method in one line.
+
+    Where it reads `y`, it sees the labelled rows of a batch only.
 
     Attributes:
         name: its name in the log.
@@ -87,19 +102,6 @@ class Term:
     loss: Callable[..., Tensor]
     keys: tuple[str, ...]
     weight: float = 1.0
-
-    def __call__(self, batch: Record) -> Tensor:
-        """The weighted summand; where it reads `y`, over the labelled rows only."""
-        try:
-            values = [batch[key] for key in self.keys]
-        except KeyError as error:
-            raise InputError(
-                f"the term {self.name!r} reads {error.args[0]!r}, which is not recorded; recorded "
-                f"are {', '.join(sorted(batch))}"
-            ) from None
-        if "y" in self.keys:
-            values = [value[: len(batch["y"])] for value in values]
-        return self.weight * self.loss(*values)
 
 
 class Method(nn.Module):

@@ -2,86 +2,86 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from torch import nn
 
 from limbeck.errors import InputError
-from limbeck.methods.base import Method, MethodSpec, Setting
-from limbeck.methods.registry import LossEntry, find_method
-from limbeck.methods.terms import Terms, TermSpec, term_spec
+from limbeck.methods.base import Method, MethodSpec, Setting, Term
+from limbeck.methods.registry import LossEntry, find_method, load_target
+from limbeck.methods.term import TermSpec
+from limbeck.methods.terms import Terms, term_spec
 from limbeck.recipe.validation import explain
 
-MethodLike = str | dict[str, Any] | MethodSpec | list[Any]
-"""A method by name, with options, as a spec, or as a list of terms."""
+Parsed = MethodSpec | list[TermSpec | Term]
+"""A checked method: one spec, or the terms of a sum."""
+
+MethodLike = str | dict[str, Any] | MethodSpec | Term | Sequence[Any]
+"""A method by name, with options, as a spec, or as a list of terms (names, mappings, `Term`s)."""
 
 
-def parse_method(value: MethodLike) -> MethodSpec | list[TermSpec]:
+def parse_method(value: MethodLike) -> Parsed:
     """Check what a recipe says about the method.
 
     Raises:
         InputError: unknown name or option, or a value out of range.
     """
-    if isinstance(value, list):
-        return [_parse_term(item) for item in value]
+    if isinstance(value, Term):
+        return [value]
     if isinstance(value, MethodSpec):
         return value
-    options = {"name": value} if isinstance(value, str) else dict(value)
+    if isinstance(value, str | dict):
+        return _parse_one({"name": value} if isinstance(value, str) else value)
+    terms = [_parse_term(item) for item in value]
+    if not terms:
+        raise InputError("the list of terms is empty; name a method, see `limbeck methods`")
+    return terms
+
+
+def _parse_one(options: dict[str, Any]) -> MethodSpec:
     name = options.get("name")
     if not isinstance(name, str):
         raise InputError("a method needs a 'name'; `limbeck methods` lists them")
-    return _validate(spec_class(name), options)
+    try:
+        return spec_class(name).model_validate(options)
+    except ValidationError as error:
+        raise InputError(explain(error, prefix="method")) from None
 
 
-def _parse_term(item: Any) -> TermSpec:
+def _parse_term(item: Any) -> TermSpec | Term:
     """A term of a list brings no supervised loss of its own; `labels` is a term like others."""
+    if isinstance(item, Term | TermSpec):
+        return item
     options = {"name": item} if isinstance(item, str) else dict(item)
-    spec = parse_method({"label_weight": 0.0, **options})
+    spec = _parse_one({"label_weight": 0.0, **options})
     if not isinstance(spec, TermSpec):
         raise InputError(f"{spec.name!r} is a whole method and cannot be a term of a sum")
     return spec
 
 
-def _validate(cls: type[MethodSpec], options: dict[str, Any]) -> MethodSpec:
-    try:
-        return cls.model_validate(options)
-    except ValidationError as error:
-        raise InputError(explain(error, prefix="method")) from None
-
-
 def spec_class(name: str) -> type[MethodSpec]:
     """The spec class of the method called `name`."""
     entry = find_method(name)
-    return term_spec(name) if isinstance(entry, LossEntry) else method_class(name).Spec
-
-
-def method_class(name: str) -> type[Method]:
-    """The class of the method called `name`."""
-    entry = find_method(name)
-    if isinstance(entry, LossEntry):
-        return Terms
-    module, _, attribute = entry.target.partition(":")
-    cls: type[Method] = getattr(importlib.import_module(module), attribute)
+    cls: type[MethodSpec] = (
+        term_spec(name) if isinstance(entry, LossEntry) else load_target(entry).Spec
+    )
     return cls
 
 
-def build_method(
-    spec: MethodSpec | list[TermSpec], student: nn.Module, setting: Setting
-) -> Method:
+def build_method(spec: Parsed, student: nn.Module, setting: Setting) -> Method:
     """The method that `spec` describes, around `student`.
 
     Raises:
         InputError: the run has no teacher, or no live one, where the method needs it.
     """
-    if isinstance(spec, TermSpec):
-        spec = [spec]
-    if isinstance(spec, list):
-        method: Method = Terms(student, setting, spec)
+    method: Method
+    if isinstance(spec, list | TermSpec):
+        method = Terms(student, setting, spec if isinstance(spec, list) else [spec])
     else:
-        method = method_class(spec.name)(student, setting, spec)  # type: ignore[arg-type]
-    name = "+".join(term.name for term in spec) if isinstance(spec, list) else spec.name
+        method = load_target(find_method(spec.name))(student, setting, spec)
+    name = method_name(spec)
     if method.needs_teacher and not setting.teachers:
         raise InputError(f"the method {name!r} needs a teacher; give one with --teacher MODEL")
     if method.online and not setting.live:
@@ -92,8 +92,18 @@ def build_method(
     return method
 
 
-def dump_method(spec: MethodSpec | list[TermSpec]) -> Any:
-    """A spec as plain data, every default written out."""
-    if isinstance(spec, list):
-        return [term.model_dump(mode="json") for term in spec]
-    return spec.model_dump(mode="json")
+def method_name(spec: Parsed) -> str:
+    """The method's name; the names of a sum's terms, joined by plus."""
+    return "+".join(term.name for term in spec) if isinstance(spec, list) else spec.name
+
+
+def dump_method(spec: Parsed) -> Any:
+    """A spec as plain data, every default written out; a `Term` of Python by name and weight."""
+    if not isinstance(spec, list):
+        return spec.model_dump(mode="json")
+    return [
+        {"name": term.name, "weight": term.weight, "keys": list(term.keys)}
+        if isinstance(term, Term)
+        else term.model_dump(mode="json")
+        for term in spec
+    ]

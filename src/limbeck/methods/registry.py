@@ -8,8 +8,10 @@ are `Entry` objects.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from limbeck.errors import InputError, nearest
 
@@ -22,13 +24,19 @@ class Entry:
         summary: one line.
         paper: its source.
         needs: what it needs besides the student.
-        target: `module:Class` of a `Method`.
+        target: `module:Class` of a `Method`, or of a `TermModule`.
     """
 
     summary: str
     paper: str
     needs: str
     target: str = ""
+
+
+def load_target(entry: Entry) -> Any:
+    """The class that an entry names, imported now."""
+    module, _, name = entry.target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,203 @@ METHODS: dict[str, Entry] = {
         "Soft labels at a temperature, beside the hard ones",
         "Hinton et al. 2015, arXiv:1503.02531",
         "logits",
-        function="kd_loss",
-        keys=LOGITS,
+        "",
+        "kd_loss",
+        LOGITS,
         weight=0.9,
         label_weight=0.1,
+    ),
+    "lskd": LossEntry(
+        "KD on standardized logits",
+        "Sun et al. 2024, arXiv:2403.01427",
+        "logits",
+        "",
+        "lskd_loss",
+        LOGITS,
+        weight=9.0,
+        label_weight=0.1,
+    ),
+    "dkd": LossEntry(
+        "Target and non-target classes decoupled",
+        "Zhao et al. 2022, arXiv:2203.08679",
+        "logits, labels",
+        "",
+        "dkd_loss",
+        LOGITS_Y,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "nkd": LossEntry(
+        "Non-target classes renormalized",
+        "Yang et al. 2023, arXiv:2303.13005",
+        "logits, labels",
+        "",
+        "nkd_loss",
+        LOGITS_Y,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "wsld": LossEntry(
+        "Soft labels weighted sample by sample",
+        "Zhou et al. 2021, arXiv:2102.00650",
+        "logits, labels",
+        "",
+        "wsld_loss",
+        LOGITS_Y,
+        weight=2.5,
+        label_weight=1.0,
+    ),
+    "dist": LossEntry(
+        "Correlations between and within classes",
+        "Huang et al. 2022, arXiv:2205.10536",
+        "logits",
+        "",
+        "dist_loss",
+        LOGITS,
+        weight=2.0,
+        label_weight=1.0,
+        coupled=True,
+    ),
+    "wttm": LossEntry(
+        "The teacher alone at a temperature, samples weighted",
+        "Zheng and Yang 2024, arXiv:2402.11148",
+        "logits",
+        "",
+        "wttm_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "mlkd": LossEntry(
+        "Agreement of samples, batch and classes at several temperatures",
+        "Jin et al. 2023, CVPR",
+        "logits",
+        "",
+        "mlkd_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+        coupled=True,
+    ),
+    "deit_hard": LossEntry(
+        "The teacher's decision as a second label",
+        "Touvron et al. 2021, arXiv:2012.12877",
+        "logits",
+        "",
+        "deit_hard_loss",
+        LOGITS,
+        weight=0.5,
+        label_weight=0.5,
+    ),
+    "deit_soft": LossEntry(
+        "Soft labels beside the hard ones, T = 3",
+        "Touvron et al. 2021, arXiv:2012.12877",
+        "logits",
+        "",
+        "deit_soft_loss",
+        LOGITS,
+        weight=0.1,
+        label_weight=0.9,
+    ),
+    "logit_mse": LossEntry(
+        "Squared difference of the logits",
+        "Kim et al. 2021, arXiv:2105.08919",
+        "logits",
+        "",
+        "logit_mse_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "tfkd_self": LossEntry(
+        "A teacher of the student's own kind",
+        "Yuan et al. 2020, arXiv:1909.11723",
+        "logits",
+        "",
+        "tfkd_self_loss",
+        LOGITS,
+        weight=0.95,
+        label_weight=0.05,
+    ),
+    "tfkd_reg": LossEntry(
+        "A virtual teacher: no model at all",
+        "Yuan et al. 2020, arXiv:1909.11723",
+        "labels",
+        "",
+        "tfkd_reg_loss",
+        ("student.logits", "y"),
+        weight=0.1,
+        label_weight=0.9,
+    ),
+    "rkl": LossEntry(
+        "Reverse KL: the student seeks the teacher's modes",
+        "Gu et al. 2024, arXiv:2306.08543",
+        "logits",
+        "",
+        "rkl_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "symkl": LossEntry(
+        "Forward and reverse KL mixed",
+        "Ko et al. 2024, arXiv:2402.03898",
+        "logits",
+        "",
+        "symkl_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "jsd": LossEntry(
+        "Generalized Jensen-Shannon divergence",
+        "Agarwal et al. 2024, arXiv:2306.13649",
+        "logits",
+        "",
+        "gkd_jsd_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "skl": LossEntry(
+        "Skewed forward KL",
+        "Ko et al. 2024, arXiv:2402.03898",
+        "logits",
+        "",
+        "skl_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "srkl": LossEntry(
+        "Skewed reverse KL",
+        "Ko et al. 2024, arXiv:2402.03898",
+        "logits",
+        "",
+        "srkl_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "tvd": LossEntry(
+        "Total variation",
+        "Wen et al. 2023, arXiv:2307.15190",
+        "logits",
+        "",
+        "tvd_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
+    ),
+    "akl": LossEntry(
+        "Forward KL on the head, reverse KL on the tail",
+        "Wu et al. 2024, arXiv:2404.02657",
+        "logits",
+        "",
+        "akl_loss",
+        LOGITS,
+        weight=1.0,
+        label_weight=1.0,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Methods that are a weighted sum of plain losses."""
+"""Methods that are a weighted sum of terms."""
 
 from __future__ import annotations
 
@@ -8,62 +8,54 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from limbeck import functional
 from limbeck.data.base import Record
-from limbeck.methods.base import Clock, Method, MethodSpec, Setting, Term
-from limbeck.methods.registry import LossEntry, find_method
-
-Weight = Annotated[float, Field(ge=0)]
-
-
-class TermSpec(MethodSpec):
-    """A plain loss by name; each name's own class adds the loss's hyperparameters.
-
-    Attributes:
-        weight: factor of the loss.
-        label_weight: factor of the supervised loss beside it.
-    """
-
-    weight: Weight = 1.0
-    label_weight: Weight = 1.0
+from limbeck.methods.base import Clock, Method, Setting, Term
+from limbeck.methods.registry import LossEntry, find_method, load_target
+from limbeck.methods.term import TermModule, TermSpec, Weight
 
 
 @functools.cache
 def term_spec(name: str) -> type[TermSpec]:
     """The spec class of the plain loss called `name`, made from its keyword-only arguments."""
-    entry = find_method(name)
-    if not isinstance(entry, LossEntry):
-        raise TypeError(f"{name!r} is not a plain loss")
+    entry = cast(LossEntry, find_method(name))
     fields: dict[str, Any] = {
         "name": (Literal[name], name),
         "weight": (Weight, entry.weight),
         "label_weight": (Weight, entry.label_weight),
     }
-    fields.update(_options(entry))
+    fields.update(_options(entry.function))
     return create_model(f"{name.title().replace('_', '')}Spec", __base__=TermSpec, **fields)
 
 
-def _options(entry: LossEntry) -> dict[str, tuple[Any, Any]]:
+def _options(function: str) -> dict[str, tuple[Any, Any]]:
     """Keyword-only hyperparameters of a loss as pydantic fields."""
-    if not entry.function:
+    if not function:
         return {}
-    loss = getattr(functional, entry.function)
+    loss = getattr(functional, function)
     hints = typing.get_type_hints(loss)
-    parameters = inspect.signature(loss).parameters
     typed = {
-        option: (_plain_type(hints[option]), parameter.default)
-        for option, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and option != "reduction"
+        option: (_bounded(option, plain_type(hints[option])), parameter.default)
+        for option, parameter in inspect.signature(loss).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and option not in _UNSAID
     }
     return {option: field for option, field in typed.items() if field[0] is not None}
 
 
-def _plain_type(hint: Any) -> Any:
+_UNSAID = ("reduction", "ignore_index", "normalized")  # settled by what a term reads
+
+
+def _bounded(option: str, hint: Any) -> Any:
+    """A temperature is positive; refused here, before anything runs."""
+    return Annotated[hint, Field(gt=0)] if option == "temperature" else hint
+
+
+def plain_type(hint: Any) -> Any:
     """What a recipe can say of an argument: its type without tensors; None: nothing."""
     if hint is Tensor:
         return None
@@ -72,47 +64,93 @@ def _plain_type(hint: Any) -> Any:
     return hint
 
 
+class PlainTerm(TermModule):
+    """A pure function of what is recorded in the batch."""
+
+    def __init__(
+        self,
+        spec: TermSpec,
+        setting: Setting,
+        loss: Callable[..., Tensor],
+        keys: Sequence[str],
+    ) -> None:
+        super().__init__(spec, setting)
+        self.loss = loss
+        self.keys = tuple(keys)
+        self.labeled = "y" in keys
+        self.needs_teacher = any(key.startswith("teacher.") for key in keys)
+
+    def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
+        return self.loss(*(self.read(batch, key) for key in self.keys))
+
+
 class Terms(Method):
-    """A weighted sum of plain losses and the supervised loss.
+    """A weighted sum of terms and the supervised loss.
 
     Args:
         student: the student.
         setting: facts about the run.
-        specs: the terms; their label weights add up.
+        specs: the terms, as specs or as your own `Term`s; their label weights add up.
     """
 
     Spec = TermSpec
+    roles = {"student": ("student", "terms")}  # noqa: RUF012
 
-    def __init__(self, student: nn.Module, setting: Setting, specs: Sequence[TermSpec]) -> None:
+    def __init__(
+        self, student: nn.Module, setting: Setting, specs: Sequence[TermSpec | Term]
+    ) -> None:
         super().__init__(student, setting)
-        self.specs = tuple(specs)
-        self.terms = [term for spec in specs if (term := _term(spec)) is not None]
         self.label_weight = sum(_label_weight(spec) for spec in specs)
-        self.needs_teacher = any(key.startswith("teacher.") for t in self.terms for key in t.keys)
-        self.uses_pool = any("y" not in term.keys for term in self.terms)
+        built = [term for spec in specs if (term := _build(spec, setting)) is not None]
+        self.names = _unique([term.spec.name for term in built])
+        self.terms = nn.ModuleList(built)
+        self.needs_teacher = any(term.needs_teacher for term in built)
+        self.uses_pool = any(not term.labeled for term in built)
+        self.student_taps = _union(term.student_taps for term in built)
+        self.teacher_taps = _union(term.teacher_taps for term in built)
 
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
-        """Every term, and `labels` where its weight is not zero."""
-        summands = {term.name: term(batch) for term in self.terms}
+        """Every term times its weight, and `labels` where its weight is not zero."""
+        summands = {
+            name: term.spec.weight * term(batch, clock)
+            for name, term in zip(self.names, cast(list[TermModule], self.terms), strict=True)
+        }
         if self.label_weight:
             loss = self.setting.task.loss(batch["student.logits"], batch)
             summands["labels"] = self.label_weight * loss
         return summands
 
 
-def _label_weight(spec: TermSpec) -> float:
+def _label_weight(spec: TermSpec | Term) -> float:
+    if isinstance(spec, Term):
+        return 0.0
     return spec.weight if spec.name == "labels" else spec.label_weight
 
 
-def _term(spec: TermSpec) -> Term | None:
-    """The summand that a spec describes; None for the supervised loss and for weight zero."""
-    entry = find_method(spec.name)
-    if not isinstance(entry, LossEntry) or not entry.function or not spec.weight:
+def _build(spec: TermSpec | Term, setting: Setting) -> TermModule | None:
+    """The module of a term; None for the supervised loss and for weight zero."""
+    if isinstance(spec, Term):
+        return PlainTerm(
+            TermSpec(name=spec.name, weight=spec.weight), setting, spec.loss, spec.keys
+        )
+    if not spec.weight or spec.name == "labels":
         return None
-    options = {name: getattr(spec, name) for name in _options(entry)}
-    return Term(spec.name, _bind(entry.function, options), entry.keys, spec.weight)
+    entry = find_method(spec.name)
+    if not isinstance(entry, LossEntry):
+        cls: type[TermModule] = load_target(entry)
+        return cls(spec, setting)
+    options = {name: getattr(spec, name) for name in _options(entry.function)}
+    loss = functools.partial(getattr(functional, entry.function), **options)
+    return PlainTerm(spec, setting, loss, entry.keys)
 
 
-def _bind(function: str, options: dict[str, Any]) -> Callable[..., Tensor]:
-    loss: Callable[..., Tensor] = getattr(functional, function)
-    return lambda *tensors: loss(*tensors, **options)
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one occurs again."""
+    return [
+        name if names[:place].count(name) == 0 else f"{name}_{names[:place].count(name) + 1}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _union(lists: typing.Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for paths in lists for path in paths))

@@ -59,12 +59,12 @@ class Taps:
             handle.remove()
 
 
-def tap_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def tap_shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
     """Every module path with the shape of its output for one sample, in the order of the calls.
 
     Args:
-        model: any module; it is run once, in evaluation mode.
-        shape: of one sample, without the batch axis.
+        model: any module; it is run once, in evaluation mode, and put back into its own.
+        x: a batch of samples as the model wants them.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -75,15 +75,14 @@ def tap_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int,
 
         return read
 
-    handles = [
-        module.register_forward_hook(reader(path))
-        for path, module in model.named_modules()
-        if path
-    ]
+    named = [(path, module) for path, module in model.named_modules() if path]
+    handles = [module.register_forward_hook(reader(path)) for path, module in named]
+    training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *shape))
+            model.eval()(x)
     finally:
+        model.train(training)
         for handle in handles:
             handle.remove()
     return shapes

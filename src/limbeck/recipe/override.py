@@ -14,7 +14,7 @@ def value_of(text: str) -> Any:
         value = parse(text)
     except InputError:
         return text
-    return text if isinstance(value, dict) or value is None and text not in ("null", "~") else value
+    return text if isinstance(value, dict) or (value is None and text not in ("null", "~")) else value
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:

@@ -192,7 +192,9 @@ class ArmSpec(Spec):
 
     method: Any = None
     student: str | None = None
-    teachers: Annotated[list[Annotated[TeacherSpec, _named("model")]] | None, BeforeValidator(_as_list)] = None
+    teachers: Annotated[
+        list[Annotated[TeacherSpec, _named("model")]] | None, BeforeValidator(_as_list)
+    ] = None
     training: dict[str, Any] = {}
 
 
@@ -219,7 +221,9 @@ class Recipe(Spec):
 
     task: str = "classification"
     student: str = ""
-    teachers: Annotated[list[Annotated[TeacherSpec, _named("model")]], BeforeValidator(_as_list)] = []
+    teachers: Annotated[
+        list[Annotated[TeacherSpec, _named("model")]], BeforeValidator(_as_list)
+    ] = []
     data: Annotated[DataSpec, _named("source")] = DataSpec()
     method: Any = "kd"
     training: Training = Training()

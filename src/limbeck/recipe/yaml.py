@@ -35,7 +35,7 @@ def parse(text: str) -> Any:
         InputError: the text is not YAML, or asks for anything but plain data.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise InputError(f"not readable as YAML: {' '.join(str(error).split())}") from None
 
@@ -53,7 +53,9 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read the recipe {path}: {reason}") from None
     value = parse(text)
     if not isinstance(value, dict):
-        raise InputError(f"the recipe {path} must be a mapping of keys, found {type(value).__name__}")
+        raise InputError(
+            f"the recipe {path} must be a mapping of keys, found {type(value).__name__}"
+        )
     return value
 
 

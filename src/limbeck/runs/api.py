@@ -61,7 +61,7 @@ def distill(
         InputError: something does not fit; nothing was trained.
         RunError: the training failed, for example on a loss that is not finite.
     """
-    teachers = [teacher] if isinstance(teacher, str | nn.Module | TeacherSpec) else list(teacher)
+    teachers = teacher_list(teacher)
     if not teachers:
         raise InputError("distill needs a teacher; `limbeck.train` trains without one")
     recipe = make_recipe(
@@ -138,6 +138,11 @@ def validate(content: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise InputError(explain(error)) from None
+
+
+def teacher_list(teacher: Teachers) -> list[TeacherLike]:
+    """One teacher or several, as a list."""
+    return [teacher] if isinstance(teacher, str | nn.Module | TeacherSpec) else list(teacher)
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from limbeck.exporters.latency import latency
 from limbeck.methods.build import dump_method
 from limbeck.nn.input import InputAdapter
 from limbeck.runs.job import Job, sized
-from limbeck.teachers.live import LiveTeacher
+from limbeck.teachers.base import Teacher
 
 
 def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[str, Any]:
@@ -74,6 +74,6 @@ def describe_input(adapter: InputAdapter, data: Data) -> dict[str, Any]:
     }
 
 
-def describe_teacher(job: Job, teacher: LiveTeacher) -> dict[str, Any]:
-    """Name and size of a teacher."""
-    return {"model": teacher.name} | describe_model(teacher.model, job.data)
+def describe_teacher(job: Job, teacher: Teacher) -> dict[str, Any]:
+    """Name, size and speed of a teacher."""
+    return {"model": teacher.name} | describe_model(teacher.modules()[0], job.data)

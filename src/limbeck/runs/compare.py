@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError
-from limbeck.methods.build import MethodLike, parse_method
+from limbeck.methods.build import MethodLike, method_name, parse_method
 from limbeck.recipe import yaml
 from limbeck.recipe.folder import read_json, write_json
 from limbeck.recipe.override import merge
 from limbeck.recipe.spec import ArmSpec, CompareSpec, InputSpec, Recipe, Training
-from limbeck.runs.api import make_recipe, new_folder, validate
+from limbeck.runs.api import make_recipe, new_folder, teacher_list, validate
 from limbeck.runs.execute import execute, resolved
 from limbeck.runs.job import Job, StudentLike, TeacherLike, make_job
 from limbeck.runs.progress import Bars, bars
@@ -90,8 +90,7 @@ def compare(
         InputError: something does not fit; nothing was trained.
         RunError: a training failed.
     """
-    single = isinstance(teacher, str) or not isinstance(teacher, Sequence)
-    teachers = [teacher] if single else list(teacher)  # type: ignore[arg-type,list-item]
+    teachers = teacher_list(teacher)
     named = dict(arms) if isinstance(arms, Mapping) else {name: name for name in arms}
     spec: dict[str, Any] = {"seeds": seeds, "metric": metric, "arms": _arm_specs(named)}
     spec |= {} if temperatures is None else {"temperatures": list(temperatures)}
@@ -143,16 +142,11 @@ def _arms(spec: CompareSpec, job: Job) -> dict[str, ArmSpec]:
     if TUNED in own:
         raise InputError(f"the arm {TUNED!r} is always there; give yours another name")
     if not own:
-        own[_method_name(job)] = ArmSpec()
+        own[method_name(job.method)] = ArmSpec()
     for name in own:
         if not name or name != Path(name).name or name.startswith("."):
             raise InputError(f"the arm {name!r} names a folder; use letters, digits, - and _")
     return {NO_TEACHER: ArmSpec(method="labels"), **own}
-
-
-def _method_name(job: Job) -> str:
-    method = job.method
-    return "+".join(term.name for term in method) if isinstance(method, list) else method.name
 
 
 def arm_job(job: Job, name: str, arm: ArmSpec) -> Job:
@@ -203,9 +197,7 @@ def _tuned(job: Job, spec: CompareSpec, folder: Path, display: Bars) -> Job:
     return arm_job(job, TUNED, ArmSpec(method=best["method"]))
 
 
-def choose(
-    tried: Sequence[dict[str, Any]], metric: str, sign: int, samples: int
-) -> dict[str, Any]:
+def choose(tried: Sequence[dict[str, Any]], metric: str, sign: int, samples: int) -> dict[str, Any]:
     """The best trial on the validation split.
 
     Accuracy on a few hundred samples cannot tell close trials apart, so of those within one
@@ -257,9 +249,7 @@ def _finished(job: Job, place: Path, display: Bars, title: str = "") -> Mapping[
         return execute(job, place, resume=True, report=report).metrics
 
 
-def _conclude(
-    job: Job, folder: Path, runs: dict[str, list[Path]], metric: str
-) -> Comparison:
+def _conclude(job: Job, folder: Path, runs: dict[str, list[Path]], metric: str) -> Comparison:
     from limbeck.report.html import write_report
     from limbeck.report.table import write_table
     from limbeck.runs.report import sample_sources
@@ -272,5 +262,3 @@ def _conclude(
 
         table = build_table(folder, metric)
     return Comparison(table["arms"], runs, table["verdict"], folder, table)
-
-

@@ -23,11 +23,12 @@ from limbeck.errors import InputError
 from limbeck.methods.base import Method, Setting
 from limbeck.methods.build import build_method, dump_method
 from limbeck.nn.forward import Forward
+from limbeck.nn.taps import tap_shapes
 from limbeck.recipe import yaml
 from limbeck.recipe.folder import RunFolder
+from limbeck.runs.card import make_card
 from limbeck.runs.environment import environment
 from limbeck.runs.job import Job, check_models
-from limbeck.runs.card import make_card
 from limbeck.runs.seeding import seeded
 
 
@@ -52,9 +53,7 @@ def quiet(step: int, steps: int, words: str) -> None:
     """A report of progress that says nothing."""
 
 
-def execute(
-    job: Job, folder: Path, *, resume: bool = False, report: Report = quiet
-) -> Result:
+def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = quiet) -> Result:
     """Run `job` in `folder`.
 
     Args:
@@ -85,7 +84,8 @@ def execute(
 
 
 def make_method(job: Job, student: nn.Module) -> Method:
-    """The job's method around `student`."""
+    """The job's method around `student`; the teachers are tapped where it reads them."""
+    job.teachers.to(job.device)
     setting = Setting(
         task=job.task,
         classes=job.task.outputs,
@@ -93,16 +93,20 @@ def make_method(job: Job, student: nn.Module) -> Method:
         teachers=len(job.teachers),
         live=job.teachers.live,
         seed=job.recipe.seed,
-        observe=lambda ours, theirs: observe(job, student, ours),
+        observe=lambda ours, theirs: _observe(job, student, ours, theirs),
+        survey=lambda who: _survey(job, student if who == "student" else None),
     )
     with seeded(job.recipe.seed, "method"):
-        return build_method(job.method, student, setting)
+        method = build_method(job.method, student, setting)
+    job.teachers.tap(method.teacher_taps)
+    return method
 
 
-def observe(job: Job, student: nn.Module, taps: Sequence[str]) -> Record:
+def _observe(job: Job, student: nn.Module, ours: Sequence[str], theirs: Sequence[str]) -> Record:
     """One batch of two samples with what student and teachers say of it."""
     batch = job.data.train.fetch(torch.arange(2, device=job.device))
-    forward = Forward(student, job.adapter, taps)
+    forward = Forward(student, job.adapter, ours)
+    job.teachers.tap(theirs)
     training = student.training
     student.eval()
     with torch.no_grad():
@@ -113,9 +117,16 @@ def observe(job: Job, student: nn.Module, taps: Sequence[str]) -> Record:
     return batch
 
 
-def make_loop(
-    job: Job, method: Method, ranks: Ranks, folder: RunFolder, report: Report
-) -> Loop:
+def _survey(job: Job, student: nn.Module | None) -> dict[str, tuple[int, ...]]:
+    """The taps of the student, or of the first teacher."""
+    batch = job.data.train.fetch(torch.arange(2, device=job.device))
+    if student is None:
+        teacher = job.teachers.members[0]
+        return tap_shapes(teacher.modules()[0], teacher.modules()[1](batch["x"]))
+    return tap_shapes(student, job.adapter(batch["x"]))
+
+
+def make_loop(job: Job, method: Method, ranks: Ranks, folder: RunFolder, report: Report) -> Loop:
     """The loop that trains `method`."""
     engine = Engine(
         method,
@@ -177,9 +188,7 @@ def resolved(job: Job) -> dict[str, Any]:
     return job.recipe.model_dump(mode="json") | {"method": dump_method(job.method)}
 
 
-def _final(
-    job: Job, loop: Loop, standing: Standing
-) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _final(job: Job, loop: Loop, standing: Standing) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics and logits of both epochs; the delivered one's modules are left in place."""
     keep = "best" if job.recipe.training.early_stop else job.recipe.training.keep
     other = "last" if keep == "best" else "best"
@@ -205,7 +214,7 @@ def _split_logits(job: Job, loop: Loop) -> dict[str, Tensor]:
 
 def _measure(job: Job, logits: dict[str, Tensor]) -> dict[str, float]:
     """`SPLIT.METRIC` for each split, with the agreement with the teacher where there is one."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, values in logits.items():
         y = job.data.splits[name].y
         if y is None:
@@ -251,4 +260,3 @@ def _predictions(job: Job, logits: dict[str, Tensor]) -> dict[str, Tensor]:
         if len(job.teachers):
             tensors[f"teacher.{name}.logits"] = job.teacher_outputs(name)
     return tensors
-

@@ -14,13 +14,11 @@ from limbeck.data.base import Data, Record, Split
 from limbeck.engine.evaluate import collect
 from limbeck.engine.ranks import choose_device
 from limbeck.errors import InputError
-from limbeck.methods.base import MethodSpec
-from limbeck.methods.build import parse_method
-from limbeck.methods.terms import TermSpec
+from limbeck.methods.build import Parsed, parse_method
+from limbeck.models.ref import ModelRef, parse_ref
 from limbeck.nn.forward import Forward
 from limbeck.nn.input import InputAdapter
 from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec
-from limbeck.models.ref import ModelRef, parse_ref
 from limbeck.runs.seeding import seeded
 from limbeck.tasks.base import Task
 from limbeck.tasks.build import build_task
@@ -56,7 +54,7 @@ class Job:
     student: StudentLike
     adapter: InputAdapter
     teachers: Teachers
-    method: MethodSpec | list[TermSpec]
+    method: Parsed
     device: torch.device
     teacher_logits: dict[str, Tensor] = field(default_factory=dict)
 
@@ -206,6 +204,7 @@ def _trained(name: str, data: Data, task: Task) -> nn.Module:
 def run_input(name: str) -> InputSpec | None:
     """The input of a teacher that is a run of ours: what its card says."""
     from limbeck.models.card import read_card
+
     reference = parse_ref(name)
     if reference.source != "run":
         return None
@@ -255,5 +254,9 @@ def _compare_width(logits: Tensor, job: Job, who: str) -> None:
             f"the {who} gives outputs of shape {tuple(logits.shape[1:])}, but the data has "
             f"{job.task.outputs} classes ({', '.join(job.data.classes[:5])}, ...); build it for "
             f"{job.task.outputs} classes"
-            + (", or say in the teacher's 'classes' what each output stands for" if "teacher" in who else "")
+            + (
+                ", or say in the teacher's 'classes' what each output stands for"
+                if "teacher" in who
+                else ""
+            )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ class Teacher(Protocol):
 
     def __call__(self, batch: Record) -> Record:
         """The outputs for `batch`: `logits` of shape (B, classes) and each tap by its path."""
+
+    def tap(self, paths: Sequence[str]) -> None:
+        """Record these module paths too; an `InputError` where that is impossible."""
 
     def modules(self) -> list[nn.Module]:
         """The modules that must move to the device."""

@@ -11,6 +11,7 @@ from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.nn.forward import Forward
 from limbeck.nn.input import InputAdapter
+from limbeck.nn.taps import Taps
 
 
 def class_order(given: Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
@@ -65,6 +66,13 @@ class LiveTeacher:
         self.forward = Forward(self.model, self.adapter, taps, owner="teacher")
         self.order = None if order is None else torch.tensor(list(order))
         self.name = name
+        self._own_taps = tuple(taps)
+
+    def tap(self, paths: Sequence[str]) -> None:
+        """Record these module paths too, besides those that the user named."""
+        self.forward.taps.remove()
+        both = dict.fromkeys([*self._own_taps, *paths])
+        self.forward.taps = Taps(self.model, both, owner="teacher")
 
     def modules(self) -> list[nn.Module]:
         """The model and its adapter."""

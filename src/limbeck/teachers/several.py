@@ -31,6 +31,11 @@ class Teachers:
         """Whether every teacher can be run on new inputs."""
         return all(teacher.live for teacher in self.members)
 
+    def tap(self, paths: Sequence[str]) -> None:
+        """Record these module paths of every teacher."""
+        for teacher in self.members:
+            teacher.tap(paths)
+
     def to(self, device: torch.device) -> Teachers:
         """Move the models of all teachers."""
         for teacher in self.members:
