@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class LimbeckError(Exception):
-    """Base of all errors that limbeck raises on purpose; `exit_status` is what the command ends with."""
+    """Base of what limbeck raises on purpose; the command ends with `exit_status`."""
 
     exit_status = 1
 

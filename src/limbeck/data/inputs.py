@@ -113,9 +113,10 @@ def load_labels(path: str | Path, classes: Sequence[str], label: str = "label") 
     known = {name: number for number, name in enumerate(classes)}
     strange = sorted(set(names) - set(known))
     if strange:
+        hint = nearest(strange[0], known)
         raise InputError(
-            f"{path} has label {strange[0]!r}, which the model does not know{nearest(strange[0], known)}; "
-            f"it knows {', '.join(classes[:10])}"
+            f"{path} has label {strange[0]!r}, which the model does not know{hint}; it knows "
+            f"{', '.join(classes[:10])}"
         )
     return torch.tensor([known[name] for name in names])
 

@@ -172,7 +172,8 @@ class Engine:
         )
         for role in self.roles.values():
             role.set_rate(share)
-        for self._micro in range(self.training.accumulate):
+        for micro in range(self.training.accumulate):
+            self._micro = micro
             self._seed_layers()
             batch = self.feed.batch(self.done, self._micro)
             with self._autocast():

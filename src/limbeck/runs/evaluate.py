@@ -179,7 +179,7 @@ def own_data(card: Card) -> Data:
     changed = [name for name, digest in known.items() if found.get(name) != digest]
     if changed:
         raise InputError(
-            f"the {changed[0]} split of {loaded.name!r} is not what the run was made with; give the "
-            f"original data, or --data to evaluate on another"
+            f"the {changed[0]} split of {loaded.name!r} is not what the run was made with; give "
+            f"the original data, or --data to evaluate on another"
         )
     return loaded

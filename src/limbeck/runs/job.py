@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec
 from limbeck.runs.seeding import seeded
 from limbeck.tasks.base import Task
 from limbeck.tasks.build import build_task
+from limbeck.teachers.base import Teacher
 from limbeck.teachers.live import LiveTeacher, class_order
 from limbeck.teachers.several import Teachers
 
@@ -222,8 +224,12 @@ def check_models(job: Job, student: nn.Module) -> None:
     _check_width(Forward(student.to(job.device), job.adapter.to(job.device)), batch, job, "student")
     job.teachers.to(job.device)
     for teacher in job.teachers.members:
-        logits = _attempt(lambda: teacher(batch)["logits"], f"teacher {teacher.name!r}", batch)
+        logits = _attempt(partial(_logits, teacher, batch), f"teacher {teacher.name!r}", batch)
         _compare_width(logits, job, f"teacher {teacher.name!r}")
+
+
+def _logits(teacher: Teacher, batch: Record) -> Tensor:
+    return teacher(batch)["logits"]
 
 
 def _check_width(forward: Forward, batch: Record, job: Job, who: str) -> None:
