@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
 
 def write(path: Path, found: dict[str, Any], classes: tuple[str, ...]) -> None:
     """Write predictions as the file's suffix asks."""
-    from limbeck.engine.checkpoint import write_bytes
+    from limbeck.recipe.folder import write_bytes
 
     rows = list(zip(found["label"], found["confidence"].tolist(), found["probabilities"].tolist()))
     if path.suffix == ".npz":

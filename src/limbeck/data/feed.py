@@ -50,7 +50,7 @@ class Feed:
         split.prefetch(self._rows(part, *self._next(step, micro)))
         if self.views is None:
             return record
-        return self.views[part](record, self.plan.view(step))
+        return self.views[part](record, self.plan.view(part, step))
 
     def _next(self, step: int, micro: int) -> tuple[int, int]:
         micro += 1

@@ -1,8 +1,9 @@
 """Augmentations: each a pure function of (samples, their ids, seed), applied to whole batches.
 
-An operation draws its numbers through `limbeck.data.random.uniforms`, and computes with them only
-in ways whose rounding does not depend on the other samples of the batch: the same sample, view
-and seed give the same bits in every batch.
+An operation first plans, from ids and seed alone, what it will do to every sample; its numbers
+come from `limbeck.data.random.uniforms`. Then it does so, and computes only in ways whose rounding
+does not depend on the other samples of the batch. So the same sample, view and seed give the same
+bits in every batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from limbeck.data.geometry import mirror, shift
-from limbeck.data.random import uniforms
+from limbeck.data.random import derive, uniforms
 from limbeck.recipe.spec import Spec
 
 IMAGES = frozenset({"image"})
@@ -31,20 +32,30 @@ def to_float(x: Tensor) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
+Plan = tuple[Tensor, ...]
+"""What is going to happen to each sample: tensors of N rows."""
+
+
 class Op(Spec):
     """One augmentation; its fields are its options.
 
     Attributes:
         name: what recipes call it.
         kinds: the kinds of data it fits.
+        light: whether a plan is a few numbers a sample, whatever the samples' size.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+    light: ClassVar[bool] = True
 
     @abstractmethod
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:
-        """The augmented samples: `x` of shape (N, ...), ids `index` of shape (N,)."""
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:
+        """What to do to the samples with ids `index` of shape (N,); `shape` is that of one."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:
+        """The augmented samples, from `x` of shape (N, ...) and their plan."""
 
 
 class Flip(Op):
@@ -54,8 +65,11 @@ class Flip(Op):
     kinds = IMAGES
     p: float = Field(0.5, ge=0, le=1)
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        return mirror(x, uniforms(index, 1, seed=seed)[:, 0] < self.p)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        return (uniforms(index, 1, seed=seed)[:, 0] < self.p,)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        return mirror(x, plan[0])
 
 
 class Crop(Op):
@@ -66,14 +80,12 @@ class Crop(Op):
     padding: int = Field(4, ge=1)
     mode: Literal["zeros", "reflect"] = "zeros"
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        window = (uniforms(index, 1, seed=seed)[:, 0] * self.windows).long()
-        return shift(x, window, padding=self.padding, mode=self.mode)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        windows = (2 * self.padding + 1) ** 2
+        return ((uniforms(index, 1, seed=seed)[:, 0] * windows).long(),)
 
-    @property
-    def windows(self) -> int:
-        """How many windows there are to choose from."""
-        return (2 * self.padding + 1) ** 2
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        return shift(x, plan[0], padding=self.padding, mode=self.mode)
 
 
 class FlipCrop(Op):
@@ -84,10 +96,12 @@ class FlipCrop(Op):
     flip: Flip
     crop: Crop
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        number = uniforms(index, 1, seed=seed)[:, 0] * self.crop.windows
-        window = number.long()
-        mirrored = number - window < self.flip.p  # the fraction is uniform again
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        flip, crop = derive(seed, "flip"), derive(seed, "crop")
+        return *self.crop.plan(index, crop, shape), *self.flip.plan(index, flip, shape)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        window, mirrored = plan
         crop = self.crop
         return shift(x, window, padding=crop.padding, mode=crop.mode, mirrored=mirrored)
 
@@ -104,9 +118,12 @@ class Cutout(Op):
     kinds = IMAGES
     size: int = Field(8, ge=1)
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        size = torch.full_like(index, self.size)
-        return x.masked_fill(_box(x, uniforms(index, 2, seed=seed), size, size), 0)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        return (uniforms(index, 2, seed=seed),)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        size = torch.full((len(x),), self.size, device=x.device)
+        return x.masked_fill(_box(x, plan[0], size, size), 0)
 
 
 class Color(Op):
@@ -122,10 +139,13 @@ class Color(Op):
     contrast: float = Field(0.4, ge=0, le=1)
     saturation: float = Field(0.4, ge=0, le=1)
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
         swing = uniforms(index, 3, seed=seed) * 2 - 1
         strength = swing.new_tensor([self.brightness, self.contrast, self.saturation])
-        bright, contrast, saturation = (1 + swing * strength)[:, :, None, None, None].unbind(1)
+        return (1 + swing * strength).unbind(1)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        bright, contrast, saturation = (factor.view(-1, 1, 1, 1) for factor in plan)
         x = (to_float(x) * bright).clamp_(0, 1)
         x = _blend(x, _mean_gray(x), contrast)
         return _blend(x, _gray(x), saturation)
@@ -157,12 +177,15 @@ class Noise(Op):
 
     name = "noise"
     kinds = VECTORS
+    light = False
     std: float = Field(0.1, gt=0)
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        number = uniforms(index, x[0].numel(), seed=seed) + 2.0**-25  # the open interval (0, 1)
-        noise: Tensor = torch.special.ndtri(number) * self.std
-        return to_float(x) + noise.view(x.shape)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        number = uniforms(index, shape.numel(), seed=seed) + 2.0**-25  # in the open (0, 1)
+        return (torch.special.ndtri(number) * self.std,)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        return to_float(x) + plan[0].view(x.shape)
 
 
 class Dropout(Op):
@@ -170,11 +193,14 @@ class Dropout(Op):
 
     name = "dropout"
     kinds = VECTORS
+    light = False
     p: float = Field(0.1, ge=0, lt=1)
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:  # noqa: D102
-        dropped = uniforms(index, x[0].numel(), seed=seed) < self.p
-        return x.masked_fill(dropped.view(x.shape), 0)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        return (uniforms(index, shape.numel(), seed=seed) < self.p,)
+
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:  # noqa: D102
+        return x.masked_fill(plan[0].view(x.shape), 0)
 
 
 class Mix(Op):
@@ -187,10 +213,10 @@ class Mix(Op):
     alpha: float = Field(1.0, gt=0)
 
     @abstractmethod
-    def mix(self, x: Tensor, partner: Tensor, index: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def mix(self, x: Tensor, partner: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
         """The mixed samples, and the share of `x` in each: float32 of shape (N,)."""
 
-    def apply(self, x: Tensor, index: Tensor, seed: int) -> Tensor:
+    def apply(self, x: Tensor, plan: Plan) -> Tensor:
         """Not without a partner; `limbeck.data.views.Views` calls `mix`."""
         raise NotImplementedError(self.name)
 
@@ -205,10 +231,11 @@ class Mixup(Mix):
     name = "mixup"
     kinds = IMAGES | VECTORS
 
-    def mix(  # noqa: D102
-        self, x: Tensor, partner: Tensor, index: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        share = beta(uniforms(index, 1, seed=seed)[:, 0], self.alpha)
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
+        return (beta(uniforms(index, 1, seed=seed)[:, 0], self.alpha),)
+
+    def mix(self, x: Tensor, partner: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:  # noqa: D102
+        share = plan[0]
         weight = share.view(-1, *[1] * (x.ndim - 1))
         return to_float(x) * weight + to_float(partner) * (1 - weight), share
 
@@ -222,13 +249,14 @@ class Cutmix(Mix):
     name = "cutmix"
     kinds = IMAGES
 
-    def mix(  # noqa: D102
-        self, x: Tensor, partner: Tensor, index: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
+    def plan(self, index: Tensor, seed: int, shape: torch.Size) -> Plan:  # noqa: D102
         numbers = uniforms(index, 3, seed=seed)
-        edge = (1 - beta(numbers[:, 2], self.alpha)).sqrt()
+        return numbers[:, :2], (1 - beta(numbers[:, 2], self.alpha)).sqrt()
+
+    def mix(self, x: Tensor, partner: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:  # noqa: D102
+        center, edge = plan
         height, width = x.shape[2:]
-        box = _box(x, numbers[:, :2], (edge * height).long(), (edge * width).long())
+        box = _box(x, center, (edge * height).long(), (edge * width).long())
         pasted = box.sum((1, 2, 3)).float()
         return torch.where(box, partner, x), 1 - pasted / (height * width)
 

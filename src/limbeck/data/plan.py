@@ -50,6 +50,11 @@ class BatchPlan:
                 f"evenly by {self.ranks} rank(s) x {self.accumulate} micro-batch(es); choose "
                 f"training.batch as a multiple of {pieces}"
             )
+        if self.pool and not self.pool_batch:
+            raise InputError(
+                f"{self.pool} unlabelled sample(s) cannot be shared by {self.ranks} rank(s) x "
+                f"{self.accumulate} micro-batch(es); give at least {pieces}"
+            )
 
     @property
     def global_batch(self) -> int:
@@ -68,9 +73,12 @@ class BatchPlan:
         """Steps in one pass over the labelled samples."""
         return self.labeled // self.global_batch
 
-    def view(self, step: int) -> int:
-        """Number of the view that is replayed at `step`; 0 would be the clean sample."""
-        epoch = step // self.steps_per_epoch
+    def view(self, part: str, step: int) -> int:
+        """Number of the view of `part` that is replayed at `step`; 0 would be the clean sample.
+
+        A fresh one for every pass over the part, so that no sample comes twice in the same view.
+        """
+        epoch = step // self._steps(part)
         return 1 + (epoch if self.view_count is None else epoch % self.view_count)
 
     def permutation(self, part: str, epoch: int) -> Tensor:
@@ -80,10 +88,12 @@ class BatchPlan:
 
     def span(self, part: str, step: int, micro: int) -> tuple[int, slice]:
         """The epoch of `part` and the slice of its permutation that this rank takes."""
-        count, size = (
-            (self.labeled, self.global_batch) if part == "train" else (self.pool, self.pool_batch)
-        )
-        epoch, place = divmod(step, count // size)
+        epoch, place = divmod(step, self._steps(part))
+        size = self.global_batch if part == "train" else self.pool_batch
         share = size // (self.ranks * self.accumulate)
         start = place * size + (micro * self.ranks + self.rank) * share
         return epoch, slice(start, start + share)
+
+    def _steps(self, part: str) -> int:
+        """Steps in one pass over `part`."""
+        return self.steps_per_epoch if part == "train" else self.pool // self.pool_batch

@@ -7,7 +7,9 @@ by name, and nobody subclasses it.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import torch
@@ -20,7 +22,7 @@ from limbeck.data.random import generator as make_generator
 from limbeck.engine.checkpoint import nest, unnest
 from limbeck.engine.losslog import Interval, LossLog
 from limbeck.engine.ranks import Ranks
-from limbeck.engine.role import Role
+from limbeck.engine.role import Role, pieces
 from limbeck.engine.schedule import factor
 from limbeck.errors import InputError, RunError
 from limbeck.methods.base import Clock, Method
@@ -28,6 +30,8 @@ from limbeck.nn.forward import Forward
 from limbeck.nn.input import InputAdapter
 from limbeck.recipe.spec import Training
 from limbeck.teachers.several import Teachers
+
+_log = logging.getLogger("limbeck")
 
 
 @final
@@ -71,7 +75,8 @@ class Engine:
         self.seed = seed
         self.steps = training.epochs * feed.plan.steps_per_epoch
         self.done = 0
-        self._micro = 0
+        # The micro-batch of the present step, and how many it has.
+        self._micro, self._micros = 0, training.accumulate
         self._nonfinite = torch.zeros((), device=device)
         self._one = torch.ones((), device=device)
         self.losses = LossLog(self._nonfinite)
@@ -79,13 +84,35 @@ class Engine:
         self.ema = copy.deepcopy(method.student) if training.ema else None
         self.sharded = training.strategy == "shard" and ranks.count > 1
         if self.sharded:
-            from torch.distributed.fsdp import fully_shard
-
-            fully_shard(method.student)
+            self._shard()
         self.adapter = adapter.to(device)
-        student = torch.compile(method.student) if training.compile else method.student
-        self.forward = Forward(student, self.adapter, method.student_taps)  # type: ignore[arg-type]
+        self.forward = Forward(method.student, self.adapter, method.student_taps)
+        self.evaluated = self.forward
+        if self.ema is not None:
+            self.evaluated = Forward(self.ema, self.adapter, method.student_taps)
+        if training.compile:
+            self.forward.model = torch.compile(method.student)  # type: ignore[assignment]
         self.roles = {name: self._role(name) for name in method.roles}
+        self._warn_of_coupled()
+
+    def _shard(self) -> None:
+        """Split the student over the ranks; a whole copy waits on the CPU to be delivered."""
+        from limbeck.engine.shard import shard
+
+        self._whole = copy.deepcopy(self.method.student).cpu()
+        for module in (self.method.student, self.ema):
+            if module is not None:
+                shard(module)
+
+    def _warn_of_coupled(self) -> None:
+        pieces = self.ranks.count * self.training.accumulate
+        if self.method.coupled and pieces > 1 and self.ranks.first:
+            _log.warning(
+                "%s: relates the samples of a batch to one another, and sees each of the %d "
+                "shares of a batch (ranks x accumulate) by itself",
+                ", ".join(self.method.coupled),
+                pieces,
+            )
 
     def _role(self, name: str) -> Role:
         modules = [getattr(self.method, part) for part in self.method.roles[name]]
@@ -101,10 +128,13 @@ class Engine:
 
     def update(self, role: str, loss: Tensor) -> None:
         """One step of `role` down the gradient of `loss`."""
+        target = self.roles[role]
         if self.sharded:
-            self._update_sharded(self.roles[role], loss)
+            gradients, mean = self._pieces(target, loss)
         else:
-            self.apply(role, self.grads(loss, role))
+            gradients, mean = self._gradients(target, loss)
+        self._watch([*gradients, mean])
+        self._give(target, gradients)
 
     def grads(
         self,
@@ -125,38 +155,20 @@ class Engine:
         Raises:
             RunError: the loss depends on no parameter of the role.
         """
-        if self.sharded:
-            raise RunError("gradients of a sharded student cannot be taken; use `update`")
-        parameters = self.roles[role].parameters
-        found = torch.autograd.grad(
-            loss,
-            parameters,
-            create_graph=create_graph,
-            retain_graph=retain_graph,
-            allow_unused=True,
+        self._refuse_sharded()
+        gradients, mean = self._gradients(
+            self.roles[role], loss, create_graph=create_graph, retain_graph=retain_graph
         )
-        if all(gradient is None for gradient in found):
-            raise RunError(f"the loss depends on no parameter of the role {role!r}")
-        gradients = [
-            torch.zeros_like(parameter) if gradient is None else gradient
-            for gradient, parameter in zip(found, parameters, strict=True)
-        ]
-        *gradients, mean = self.ranks.mean(
-            [*gradients, loss.detach().clone()], differentiable=create_graph
-        )
-        # The check writes in place, which a graph that is kept would not survive.
-        seen = [gradient.detach().clone() for gradient in gradients] if create_graph else gradients
-        self._watch([*seen, mean.detach()])
+        self._watch([mean])
         return gradients
 
     def apply(self, role: str, gradients: Sequence[Tensor]) -> None:
         """Give `role` these gradients; its optimiser steps on the last micro-batch."""
-        target = self.roles[role]
-        pending = target.accumulate(gradients, 1.0 / self.training.accumulate)
-        if self._last_micro:
-            if self.training.clip is not None:
-                _clip(pending, self.training.clip)
-            target.step(pending)
+        self._refuse_sharded()
+        # The check writes in place, which a graph that is kept would not survive.
+        own = [part.detach().clone() if part.requires_grad else part for part in gradients]
+        self._watch(own)
+        self._give(self.roles[role], own)
 
     def generator(self, stream: int | str = 0) -> torch.Generator:
         """A generator for randomness inside a step: a function of (seed, step, rank, stream)."""
@@ -165,26 +177,31 @@ class Engine:
 
     # What the loop asks for.
 
+    def prepare(self) -> None:
+        """The method's stage before the training, in which every update is a step."""
+        self._seed_layers()
+        self._micros = 1
+        self.method.prepare(self)
+        self._micros = self.training.accumulate
+
     def step(self) -> None:
         """One step of training: every micro-batch of it."""
-        share = factor(
-            self.training.schedule, self.done, self.steps, self.feed.plan.steps_per_epoch
-        )
         for role in self.roles.values():
-            role.set_rate(share)
-        for micro in range(self.training.accumulate):
+            role.set_rate(self._factor(self.done))
+        for micro in range(self._micros):
             self._micro = micro
             self._seed_layers()
-            batch = self.feed.batch(self.done, self._micro)
-            with self._autocast():
-                if not self.method.raw:
-                    self._fill(batch)
+            batch = self.feed.batch(self.done, micro)
+            if not self.method.raw:
+                self._fill(batch)
+            with self._precision(self.method.raw):
                 terms = self.method.step(batch, self)
             self.losses.add(terms)
-        self.done += 1
         self._micro = 0
+        self.done += 1
+        self.losses.end_step()
         if self.ema is not None:
-            self._average()
+            self._average(self.ema)
 
     def flush(self) -> dict[str, Any]:
         """The log line of the steps since the last one; the host waits for the device here.
@@ -192,154 +209,174 @@ class Engine:
         Raises:
             RunError: a loss or a gradient was not finite; no update was made since.
         """
-        first = self.done - self.losses.steps // self.training.accumulate
+        first = self.done - self.losses.steps
         interval = self.losses.flush(self.ranks)
-        self._refuse_nonfinite(interval, first)
+        if interval.bad_step is not None:
+            self._refuse_nonfinite(interval, first + interval.bad_step)
         return {
             "step": self.done,
             "epoch": -(-self.done // self.feed.plan.steps_per_epoch),
-            "lr": self.rate,
+            "lr": self._rate(self.done - 1),
             "loss": sum(interval.means.values()),
             "terms": interval.means,
         }
 
-    @property
-    def rate(self) -> float:
-        """Learning rate of the last step of the first role."""
-        role = next(iter(self.roles.values()))
-        return float(role.optimizer.param_groups[0]["lr"])
-
-    def student(self) -> nn.Module:
-        """The student as it is evaluated and delivered: its moving average where there is one."""
-        return self.method.student if self.ema is None else self.ema
+    def deliver(self) -> nn.Module:
+        """The plain student on the CPU, averaged where an average was asked for; no more steps."""
+        self.forward.taps.remove()
+        self.evaluated.taps.remove()
+        student = self.method.student if self.ema is None else self.ema
+        if self.sharded:
+            self._whole.load_state_dict(self._whole_tensors(student.state_dict()))
+            student = self._whole
+        return student.cpu().eval()
 
     def synchronize_buffers(self) -> None:
         """Give every rank the first rank's batch statistics."""
         self.ranks.broadcast(self.method.buffers())
+        if self.ema is not None:
+            self.ranks.broadcast(self.ema.buffers())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor that the training depends on."""
         tensors = self.model_state()
         for name, role in self.roles.items():
-            tensors |= nest(f"optimizer.{name}", _gather(role.state()))
+            tensors |= nest(f"optimizer.{name}", role.state())
         return tensors
 
     def model_state(self) -> dict[str, Tensor]:
         """The tensors of all modules, without the optimisers'."""
-        tensors = nest("method", _gather(self.method.state_dict()))
+        tensors = nest("method", self._whole_tensors(self.method.state_dict()))
         if self.ema is not None:
-            tensors |= nest("ema", self.ema.state_dict())
+            tensors |= nest("ema", self._whole_tensors(self.ema.state_dict()))
         return tensors
 
     def load_model_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `model_state` returned."""
-        own = self.method.state_dict()
-        state = unnest("method", tensors)
-        self.method.load_state_dict({key: _place(value, own[key]) for key, value in state.items()})
+        self._load(self.method, unnest("method", tensors))
         if self.ema is not None:
-            self.ema.load_state_dict(unnest("ema", tensors))
+            self._load(self.ema, unnest("ema", tensors))
 
     def load_state_dict(self, tensors: dict[str, Tensor], step: int) -> None:
         """Go on from `state_dict` after `step` steps."""
         self.load_model_state(tensors)
         for name, role in self.roles.items():
-            state = unnest(f"optimizer.{name}", tensors)
-            role.load(_shard_like(state, role) if self.sharded else state)
+            role.load(unnest(f"optimizer.{name}", tensors))
         self.done = step
 
     # Inside.
 
-    @property
-    def _last_micro(self) -> bool:
-        return self._micro + 1 == self.training.accumulate
+    def _gradients(
+        self,
+        role: Role,
+        loss: Tensor,
+        *,
+        create_graph: bool = False,
+        retain_graph: bool | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Gradients and loss, both averaged over the ranks in one reduction."""
+        found = torch.autograd.grad(
+            loss,
+            role.parameters,
+            create_graph=create_graph,
+            retain_graph=retain_graph,
+            allow_unused=True,
+        )
+        own = [loss.detach().clone(), *role.fill(found)]
+        mean, *gradients = self.ranks.mean(own, differentiable=create_graph)
+        return gradients, mean.detach()
+
+    def _pieces(self, role: Role, loss: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same for this rank's pieces of the role's parameters."""
+        from limbeck.engine import shard
+
+        others = [p for other in self.roles.values() if other is not role for p in other.parameters]
+        found = role.fill(shard.gradients(loss, role.parameters, others))
+        whole = [number for number, p in enumerate(role.parameters) if p is role.pieces[number]]
+        mean, *averaged = self.ranks.mean([loss.detach().clone(), *(found[n] for n in whole)])
+        for number, gradient in zip(whole, averaged, strict=True):
+            found[number] = gradient
+        return found, mean
+
+    def _give(self, role: Role, gradients: list[Tensor]) -> None:
+        """Add the gradients to the role's; step where the micro-batch is the step's last."""
+        role.accumulate(gradients, self._micro, self._micros)
+        if self._micro + 1 == self._micros:
+            role.step(self.training.clip)
+
+    def _refuse_sharded(self) -> None:
+        if self.sharded:
+            raise RunError("gradients of a sharded student cannot be taken; use `update`")
+
+    def _whole_tensors(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.sharded:
+            return state
+        from limbeck.engine.shard import whole
+
+        return whole(state)
+
+    def _load(self, module: nn.Module, state: dict[str, Tensor]) -> None:
+        if self.sharded:
+            from limbeck.engine.shard import place
+
+            own = module.state_dict()
+            state = {key: place(value, own[key]) for key, value in state.items()}
+        module.load_state_dict(state)
+
+    def _factor(self, step: int) -> float:
+        """Share of the base learning rate at a step."""
+        per_epoch = self.feed.plan.steps_per_epoch
+        return factor(self.training.schedule, step, self.steps, per_epoch)
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of the first role at a step."""
+        return next(iter(self.roles.values())).spec.lr * self._factor(step)
 
     def _fill(self, batch: Record) -> None:
         """Run teachers and student on the batch; the teachers first, the device then overlaps."""
-        batch.update(self.teachers(batch))
-        for key, value in self.forward(batch["x"]).items():
-            batch[f"student.{key}"] = value
+        with self._precision(True):
+            said = self.teachers(batch)
+            said |= {f"student.{key}": value for key, value in self.forward(batch["x"]).items()}
+        if self.training.precision != "fp32":
+            said = {key: _single(value) for key, value in said.items()}
+        batch.update(said)
 
-    def _autocast(self) -> torch.autocast:
-        on = self.training.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=on)
+    def _precision(self, models: bool) -> AbstractContextManager[Any]:
+        """Autocast for what runs models; losses are computed in float32."""
+        if not models or self.training.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _seed_layers(self) -> None:
-        """Dropout and its like draw from torch's own generator: seed it by the step."""
+        """Dropout and its like draw from torch's own generators: seed them by the step."""
         seed = derive(self.seed, "layers", self.done, self._micro, self.ranks.rank)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        else:
-            torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def _watch(self, tensors: list[Tensor]) -> None:
         """Raise the device-side flag if anything is not finite (one pass, no waiting)."""
         torch._amp_foreach_non_finite_check_and_unscale_(tensors, self._nonfinite, self._one)
+        if self.sharded:
+            self.ranks.maximum(self._nonfinite)
 
-    def _update_sharded(self, role: Role, loss: Tensor) -> None:
-        (loss / self.training.accumulate).backward()  # type: ignore[no-untyped-call]
-        local = [p.grad.to_local() for p in role.parameters if p.grad is not None]  # type: ignore[attr-defined]
-        self._watch([*local, loss.detach().clone()])
-        self.ranks.maximum(self._nonfinite)
-        if self._last_micro:
-            if self.training.clip is not None:
-                nn.utils.clip_grad_norm_(role.parameters, self.training.clip)
-            role.optimizer.step()
-            role.optimizer.zero_grad(set_to_none=True)
-
-    def _average(self) -> None:
+    @torch.no_grad()
+    def _average(self, ema: nn.Module) -> None:
         """Move the averaged student towards the trained one; its buffers are copied."""
-        decay = self.training.ema or 0.0
-        ours, theirs = self.ema, self.method.student
-        if ours is None:
-            return
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(ours.parameters()), [p.detach() for p in theirs.parameters()], 1 - decay
-            )
-            for mine, other in zip(ours.buffers(), theirs.buffers(), strict=True):
-                mine.copy_(other)
+        ours, theirs = (pieces(module.parameters()) for module in (ema, self.method.student))
+        torch._foreach_lerp_(ours, theirs, 1 - (self.training.ema or 0.0))
+        for mine, other in zip(ema.buffers(), self.method.student.buffers(), strict=True):
+            mine.copy_(other)
 
-    def _refuse_nonfinite(self, interval: Interval, first: int) -> None:
-        if not interval.suppressed and interval.bad_term is None:
-            return
-        if interval.bad_term is None:
-            what = f"a gradient was not finite between steps {first} and {self.done}"
-        else:
-            step = first + interval.bad_step // self.training.accumulate
-            what = f"the loss term {interval.bad_term!r} was not finite at step {step}"
+    def _refuse_nonfinite(self, interval: Interval, step: int) -> None:
+        what = "a gradient" if interval.bad_term is None else f"the loss term {interval.bad_term!r}"
+        since = "; no update was made from there on" if interval.suppressed else ""
         raise RunError(
-            f"{what} (learning rate {self.rate:.3g}); no update was made from there on. Lower "
-            f"training.optimizer.lr, set training.clip, or check the inputs"
+            f"{what} was not finite at step {step + 1} (learning rate {self._rate(step):.3g})"
+            f"{since}. Lower training.optimizer.lr, set training.clip, or check the inputs"
         )
 
 
-def _clip(gradients: list[Tensor], limit: float) -> None:
-    """Scale gradients in place so that their joint norm is at most `limit`."""
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
-
-
-def _gather(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Sharded tensors made whole; a collective call where there are any."""
-    return {
-        key: value.full_tensor() if hasattr(value, "full_tensor") else value
-        for key, value in state.items()
-    }
-
-
-def _shard_like(state: dict[str, Tensor], role: Role) -> dict[str, Tensor]:
-    """Optimiser tensors laid out as the parameters they belong to."""
-    placed = {}
-    for key, value in state.items():
-        parameter = role.parameters[int(key.partition(".")[0])]
-        placed[key] = _place(value, parameter) if value.shape == parameter.shape else value
-    return placed
-
-
-def _place(value: Tensor, like: Tensor) -> Tensor:
-    """`value`, sharded over the ranks as `like` is."""
-    if not hasattr(like, "device_mesh"):
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
+def _single(value: Tensor) -> Tensor:
+    """Half precision as float32; anything else as it is."""
+    return value.float() if value.is_floating_point() and value.itemsize == 2 else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,9 +15,10 @@ from limbeck.data.base import Record, Split
 from limbeck.engine.checkpoint import load_tensors, save_tensors
 from limbeck.engine.engine import Engine
 from limbeck.engine.evaluate import collect
-from limbeck.nn.forward import Forward
 from limbeck.recipe.folder import RunFolder
 from limbeck.tasks.base import Task
+
+_log = logging.getLogger("limbeck")
 
 Report = Callable[[int, int, str], None]
 """Told (steps done, steps in all, a few words) at every log line."""
@@ -69,24 +71,23 @@ class Loop:
 
     def run(self) -> Standing:
         """Train; the engine's student is then the last epoch's."""
-        state = torch.get_rng_state()
-        try:
+        engine = self.engine
+        per_epoch = engine.feed.plan.steps_per_epoch
+        cards = [engine.device] if engine.device.type == "cuda" else []
+        with torch.random.fork_rng(cards):
             self.resume()
-            engine = self.engine
-            per_epoch = engine.feed.plan.steps_per_epoch
             while engine.done < engine.steps and not self.standing.stopped:
                 self._epoch(engine.done // per_epoch + 1, per_epoch)
-        finally:
-            torch.set_rng_state(state)
         return self.standing
 
     def resume(self) -> None:
         """Load the last checkpoint, or prepare the method where there is none."""
         facts = self._load()
         if facts is None:
-            self.engine.method.prepare(self.engine)
+            self.engine.prepare()
         else:
             self.standing = Standing(**facts)
+            _log.info("resumed at step %d of %d", self.standing.step, self.engine.steps)
         self.folder.metrics.truncate(self.standing.metrics_bytes)
 
     def _load(self) -> dict[str, Any] | None:
@@ -105,6 +106,7 @@ class Loop:
             engine.step()
             if engine.done % training.log_every == 0 or engine.done == epoch * per_epoch:
                 self._log("train", engine.flush())
+        engine.synchronize_buffers()
         last = epoch == training.epochs
         if last or epoch % training.eval_every == 0:
             self._validate(epoch)
@@ -112,10 +114,11 @@ class Loop:
             self._checkpoint()
 
     def _validate(self, epoch: int) -> None:
-        self.engine.synchronize_buffers()
         metrics = self.task.metrics(self.outputs(self.val), self._labels(self.val))
         self._log("val", {"step": self.engine.done, "epoch": epoch, **metrics})
-        value, standing = metrics[self.training.metric], self.standing
+        # Every rank has computed it; one's last digit must not make another stop alone.
+        value = self.engine.ranks.agree(metrics[self.training.metric])
+        standing = self.standing
         if standing.best is None or self.sign * value > self.sign * standing.best:
             standing.best, standing.best_epoch, standing.stale = value, epoch, 0
             self._keep_best()
@@ -127,10 +130,9 @@ class Loop:
     def outputs(self, split: Split) -> Tensor:
         """The delivered student's logits for a split, on the CPU."""
         engine = self.engine
-        forward = engine.forward if engine.ema is None else Forward(engine.ema, engine.adapter)
 
         def answer(batch: Record) -> Tensor:
-            for key, value in forward(batch["x"]).items():
+            for key, value in engine.evaluated(batch["x"]).items():
                 batch[f"student.{key}"] = value
             return engine.method.predict(batch)
 
@@ -149,9 +151,9 @@ class Loop:
             raise ValueError("a split without labels cannot be evaluated")
         return split.y
 
-    def load_best(self) -> None:
-        """Put the modules back to where validation was best."""
-        tensors, _ = load_tensors(self.folder.checkpoint("best"))
+    def restore(self, name: str) -> None:
+        """Put the modules back to the checkpoint `last` or `best`."""
+        tensors, _ = load_tensors(self.folder.checkpoint(name))
         self.engine.load_model_state(tensors)
 
     def _keep_best(self) -> None:
@@ -159,7 +161,7 @@ class Loop:
 
     def _checkpoint(self) -> None:
         self.standing.step = self.engine.done
-        self.standing.metrics_bytes = self.folder.metrics.size
+        self.standing.metrics_bytes = self.folder.metrics.sync()
         self._save("last", self.engine.state_dict(), asdict(self.standing))
 
     def _save(self, name: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,43 +17,68 @@ class Interval:
     """What an interval of steps left.
 
     Attributes:
-        means: mean of each term over the interval.
-        bad_term: the first term that was not finite, None: all were.
-        bad_step: how many steps into the interval it was.
-        suppressed: whether updates are suppressed (a loss or a gradient was not finite).
+        means: mean of each term over the steps that had it.
+        bad_step: the first step (counted from 0 at the interval's start) at which a term was not
+            finite or updates were suppressed; None: all is well.
+        bad_term: the term that was not finite there; None: a gradient was not.
+        suppressed: whether updates are suppressed.
     """
 
     means: dict[str, float]
+    bad_step: int | None
     bad_term: str | None
-    bad_step: int
     suppressed: bool
 
 
 class LossLog:
-    """Collects the terms of every step; `flush` is the one place where the host waits."""
+    """Collects the terms of every step; `flush` is the one place where the host waits.
+
+    Args:
+        nonfinite: device-side flag, not zero once updates are suppressed.
+    """
+
+    _FLAG = ""  # stands among the terms, after those of its step
 
     def __init__(self, nonfinite: Tensor) -> None:
         self.nonfinite = nonfinite
-        self.names: tuple[str, ...] = ()
-        self.rows: list[Tensor] = []
-        self.steps = 0
+        self._names: list[str] = []
+        self._values: list[Tensor] = []
+
+    @property
+    def steps(self) -> int:
+        """Steps since the last flush."""
+        return self._names.count(self._FLAG)
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Remember the terms of a step (or of one of its micro-batches)."""
-        self.names = tuple(terms)
-        self.rows.extend(value.detach() for value in terms.values())
-        self.steps += 1
+        """Remember the terms of a micro-batch."""
+        self._names.extend(terms)
+        self._values.extend(value.detach() for value in terms.values())
+
+    def end_step(self) -> None:
+        """Remember whether updates are suppressed by now."""
+        self._names.append(self._FLAG)
+        self._values.append(self.nonfinite.clone())
 
     def flush(self, ranks: Ranks) -> Interval:
         """The interval's summary, averaged over the ranks; the collection starts anew."""
-        (table,) = ranks.mean([torch.stack([value.float().reshape(()) for value in self.rows])])
-        values = torch.cat([table, self.nonfinite.reshape(1)]).cpu()
-        table = values[:-1].view(self.steps, len(self.names))
-        suppressed = bool(values[-1])
-        means = dict(zip(self.names, table.double().mean(0).tolist(), strict=True))
-        bad = (~table.isfinite()).nonzero()
-        self.rows, self.steps = [], 0
-        if len(bad):
-            step, term = bad[0].tolist()
-            return Interval(means, self.names[term], step, suppressed)
-        return Interval(means, None, 0, suppressed)
+        stacked = torch.stack([value.float().reshape(()) for value in self._values])
+        (table,) = ranks.mean([stacked])
+        values, names = table.tolist(), self._names
+        self._names, self._values = [], []
+        terms: dict[str, list[float]] = {}
+        for name, value in zip(names, values, strict=True):
+            terms.setdefault(name, []).append(value)
+        suppressed = any(terms.pop(self._FLAG))
+        means = {name: sum(found) / len(found) for name, found in terms.items()}
+        return Interval(means, *self._first_bad(names, values), suppressed)
+
+    def _first_bad(self, names: list[str], values: list[float]) -> tuple[int | None, str | None]:
+        step = 0
+        for name, value in zip(names, values, strict=True):
+            if name == self._FLAG:
+                if value:
+                    return step, None
+                step += 1
+            elif not math.isfinite(value):
+                return step, name
+        return None, None

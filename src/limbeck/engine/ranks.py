@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from limbeck.errors import InputError
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -23,6 +26,8 @@ class Ranks:
         self.rank = int(os.environ.get("RANK", "0"))
         self.device = device
         if self.count > 1 and not distributed.is_initialized():
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
     @property
@@ -53,7 +58,14 @@ class Ranks:
         """Give every rank the first rank's values."""
         if self.count > 1:
             for tensor in tensors:
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(tensor.detach(), 0)
+
+    def agree(self, value: T) -> T:
+        """The first rank's value."""
+        box = [value]
+        if self.count > 1:
+            distributed.broadcast_object_list(box, 0, device=self.device)
+        return box[0]
 
     def wait(self) -> None:
         """Wait until every rank is here."""

@@ -118,6 +118,8 @@ class Method(nn.Module):
         online: whether it runs the teachers on inputs of its own (stored outputs cannot serve).
         raw: get the batch only; neither student nor teachers are run beforehand.
         differentiates: whether `step` calls `engine.grads` (refused under `strategy: shard`).
+        coupled: names of the summands that relate the samples of a batch to one another; ranks
+            and micro-batches each see their own share of the batch.
         student_taps: module paths of the student that the engine records.
         teacher_taps: module paths of the teachers that the engine records.
     """
@@ -129,6 +131,7 @@ class Method(nn.Module):
     online: bool = False
     raw: bool = False
     differentiates: bool = False
+    coupled: Sequence[str] = ()
     student_taps: Sequence[str] = ()
     teacher_taps: Sequence[str] = ()
 

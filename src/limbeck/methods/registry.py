@@ -11,9 +11,12 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -273,8 +276,25 @@ def all_methods() -> dict[str, Entry]:
     """The built-in methods and those of installed packages; built-in names win."""
     from importlib.metadata import entry_points
 
-    found = {point.name: point.load() for point in entry_points(group="limbeck.methods")}
+    found = {point.name: _plugin(point) for point in entry_points(group="limbeck.methods")}
     return {**found, **METHODS}
+
+
+def _plugin(point: EntryPoint) -> Entry:
+    """The entry that another package adds; one that is broken is named, not passed over."""
+    try:
+        entry = point.load()
+    except Exception as error:
+        raise InputError(
+            f"the method {point.name!r} of an installed package ({point.value}) cannot be loaded: "
+            f"{error}; repair or remove that package"
+        ) from None
+    if not isinstance(entry, Entry):
+        raise InputError(
+            f"the method {point.name!r} of an installed package ({point.value}) is no "
+            f"limbeck.methods.registry.Entry but {type(entry).__name__}"
+        )
+    return entry
 
 
 def find_method(name: str) -> Entry:
@@ -283,7 +303,8 @@ def find_method(name: str) -> Entry:
     Raises:
         InputError: no method has that name.
     """
-    methods = all_methods()
+    # Built-in names do not wait for what other packages bring, nor fail with it.
+    methods = METHODS if name in METHODS else all_methods()
     if name not in methods:
         raise InputError(
             f"unknown method {name!r}{nearest(name, methods)}; `limbeck methods` lists all: "

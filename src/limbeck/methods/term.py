@@ -39,6 +39,7 @@ class TermModule(nn.Module):
         student_taps: module paths of the student that it reads, as `student.PATH`.
         teacher_taps: module paths of the teacher that it reads, as `teacher.PATH`.
         needs_teacher: whether it reads anything of a teacher.
+        coupled: whether it relates the samples of a batch to one another.
         labeled: whether it reads `y`, and so the labelled rows of a batch only.
     """
 
@@ -47,6 +48,7 @@ class TermModule(nn.Module):
     teacher_taps: Sequence[str] = ()
     needs_teacher: bool = True
     labeled: bool = False
+    coupled: bool = False
 
     def __init__(self, spec: TermSpec, setting: Setting) -> None:
         super().__init__()
@@ -68,4 +70,6 @@ class TermModule(nn.Module):
                 f"the term {self.spec.name!r} reads {key!r}, which is not recorded; recorded are "
                 f"{', '.join(sorted(batch))}"
             )
-        return batch[key][: len(batch["y"])] if self.labeled else batch[key]
+        value = batch[key]
+        # A slice that takes all rows would still cost the backward pass a copy.
+        return value[: len(batch["y"])] if self.labeled and len(value) > len(batch["y"]) else value

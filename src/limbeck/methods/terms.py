@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from limbeck import functional
 from limbeck.data.base import Record
+from limbeck.errors import InputError
 from limbeck.methods.base import Clock, Method, Setting, Term
 from limbeck.methods.registry import LossEntry, find_method, load_target
 from limbeck.methods.term import TermModule, TermSpec, Weight
@@ -73,8 +74,11 @@ class PlainTerm(TermModule):
         setting: Setting,
         loss: Callable[..., Tensor],
         keys: Sequence[str],
+        *,
+        coupled: bool = False,
     ) -> None:
         super().__init__(spec, setting)
+        self.coupled = coupled
         self.loss = loss
         self.keys = tuple(keys)
         self.labeled = "y" in keys
@@ -102,11 +106,14 @@ class Terms(Method):
         super().__init__(student, setting)
         self.label_weight = sum(_label_weight(spec) for spec in specs)
         built = [term for spec in specs if (term := _build(spec, setting)) is not None]
+        if not built and not self.label_weight:
+            raise InputError("every term of the method has weight 0; give one of them a weight")
         self.names = _unique([term.spec.name for term in built])
         self.terms = nn.ModuleList(built)
         self.needs_teacher = any(term.needs_teacher for term in built)
         self.uses_pool = any(not term.labeled for term in built)
         self.student_taps = _union(term.student_taps for term in built)
+        self.coupled = [name for name, term in zip(self.names, built, strict=True) if term.coupled]
         self.teacher_taps = _union(term.teacher_taps for term in built)
 
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
@@ -141,7 +148,7 @@ def _build(spec: TermSpec | Term, setting: Setting) -> TermModule | None:
         return cls(spec, setting)
     options = {name: getattr(spec, name) for name in _options(entry.function)}
     loss = functools.partial(getattr(functional, entry.function), **options)
-    return PlainTerm(spec, setting, loss, entry.keys)
+    return PlainTerm(spec, setting, loss, entry.keys, coupled=entry.coupled)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

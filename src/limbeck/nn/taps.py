@@ -14,6 +14,9 @@ from limbeck.errors import InputError, nearest
 class Taps:
     """Reads the outputs of named sub-modules at every forward pass.
 
+    A tensor is recorded, not copied: where the next module works in place (`inplace=True`), the
+    record shows what that module left.
+
     Args:
         model: the module to read from; it is not changed, only hooked.
         paths: dotted paths as in `named_modules`.

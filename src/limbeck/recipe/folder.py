@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import IO, Any
 
 from limbeck.errors import InputError, RunError
 
+_logger = logging.getLogger("limbeck")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, flush it to disk, then rename it.
+
+    Raises:
+        RunError: the disk is full or not writable; the file that stood there before survives.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; what stood there before is "
+            f"untouched, make room and resume"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,21 +70,29 @@ class Lines:
 
     def __init__(self, path: Path, writer: bool) -> None:
         self.path = path
-        self._file: IO[bytes] | None = path.open("ab") if writer else None
+        self._file = path.open("ab", buffering=0) if writer else None
 
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self._file.tell() if self._file else 0
+    def sync(self) -> int:
+        """Wait until the file is on the disk, and return how many bytes it has."""
+        if not self._file:
+            return 0
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def append(self, value: dict[str, Any]) -> None:
-        """Add one line; it is in the file when this returns."""
+        """Add one line; it is in the file when this returns.
+
+        Raises:
+            RunError: the disk is full or not writable.
+        """
         if self._file:
+            line = json.dumps(value).encode() + b"\n"
             try:
-                self._file.write(json.dumps(value).encode() + b"\n")
-                self._file.flush()
+                written = self._file.write(line)
             except OSError as error:
                 raise RunError(f"cannot write {self.path}: {error.strerror}") from None
+            if written != len(line):
+                raise RunError(f"cannot write {self.path}: the disk is full; make room and resume")
 
     def truncate(self, size: int) -> None:
         """Cut off what stands after `size` bytes."""
@@ -97,22 +124,25 @@ class RunFolder:
         self._lock: IO[bytes] | None = None
         if writer:
             self._claim(resume)
+        self._log = _log_to(path / "log.txt") if writer else None
         self.metrics = Lines(path / "metrics.jsonl", writer)
         self.timing = Lines(path / "timing.jsonl", writer)
 
     def _claim(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--out {self.path} is a file; name a folder")
+        try:
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path / "lock", self.path)
+        except OSError as error:
+            raise InputError(f"cannot write to the folder {self.path}: {error.strerror}") from None
+        # Looked for under the lock, or two that start at once could both find the folder free.
         if (self.path / "recipe.yaml").exists() and not resume:
+            self._lock.close()
             raise InputError(
                 f"a run stands in {self.path} already; go on with it by --resume {self.path}, or "
                 f"name another folder with --out"
             )
-        try:
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot create the folder {self.path}: {error.strerror}") from None
-        self._lock = _lock(self.path / "lock", self.path)
 
     def checkpoint(self, name: str) -> Path:
         """Where the checkpoint `last` or `best` lies."""
@@ -127,8 +157,22 @@ class RunFolder:
         """Release the folder."""
         self.metrics.close()
         self.timing.close()
+        if self._log:
+            _logger.removeHandler(self._log)
+            self._log.close()
         if self._lock:
             self._lock.close()
+
+
+def _log_to(path: Path) -> logging.Handler:
+    """Keep what limbeck logs in a file; warnings are shown to the user all the same."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if not _logger.hasHandlers() and logging.lastResort is not None:
+        _logger.addHandler(logging.lastResort)
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    return handler
 
 
 def _lock(path: Path, folder: Path) -> IO[bytes]:

@@ -9,12 +9,17 @@ from limbeck.recipe.yaml import parse
 
 
 def value_of(text: str) -> Any:
-    """What a word on the command line means: a number, a truth value, a list, or itself."""
+    """What a word on the command line means: a number, a truth value, a list, or itself.
+
+    `{crop: {padding: 2}}` is a mapping; a word such as `a: b` without braces is text.
+    """
     try:
         value = parse(text)
     except InputError:
         return text
-    return text if isinstance(value, dict) or (value is None and text not in ("null", "~")) else value
+    stray_mapping = isinstance(value, dict) and not text.startswith("{")
+    empty = value is None and text not in ("null", "~")
+    return text if stray_mapping or empty else value
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:

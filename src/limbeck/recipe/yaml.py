@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from limbeck.errors import InputError
+from limbeck.recipe.folder import write_text
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,6 +66,4 @@ def show(value: Any) -> None:
 
 def write(path: Path, value: Any) -> None:
     """Write plain data as YAML, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), "utf-8")
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))

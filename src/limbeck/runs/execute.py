@@ -70,7 +70,7 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
     student = job.build(job.recipe.seed)
     check_models(job, student)
     method = make_method(job, student)
-    place = RunFolder(folder, resume=resume, writer=ranks.first)
+    place = RunFolder(ranks.agree(folder), resume=resume, writer=ranks.first)
     try:
         _describe(place, job)
         loop = make_loop(job, method, ranks, place, report)
@@ -193,11 +193,10 @@ def _final(job: Job, loop: Loop, standing: Standing) -> tuple[dict[str, float], 
     keep = "best" if job.recipe.training.early_stop else job.recipe.training.keep
     other = "last" if keep == "best" else "best"
     logits: dict[str, dict[str, Tensor]] = {"last": _split_logits(job, loop)}
-    last_state = loop.engine.model_state()
-    loop.load_best()
+    loop.restore("best")
     logits["best"] = _split_logits(job, loop)
     if keep == "last":
-        loop.engine.load_model_state(last_state)
+        loop.restore("last")
     metrics = {"best.epoch": float(standing.best_epoch)}
     for epoch in (keep, other):
         measured = _measure(job, logits[epoch])
@@ -231,7 +230,7 @@ def _deliver(
 ) -> Result:
     """Write the final line, the predictions, the plain student and its card."""
     folder.metrics.append({"event": "final", "metrics": metrics})
-    student = loop.engine.student().cpu().eval()
+    student = loop.engine.deliver()
     card = make_card(job, student, metrics)
     if folder.writer:
         save_tensors(folder.path / "predictions.safetensors", _predictions(job, logits), {})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
@@ -34,7 +36,5 @@ class Teacher(Protocol):
 
 def mean_logits(logits: list[Tensor]) -> Tensor:
     """Log of the mean of the teachers' probabilities: logits of the plain ensemble."""
-    import torch
-
     stacked = torch.stack([part.float().log_softmax(-1) for part in logits])
-    return stacked.logsumexp(0) - torch.tensor(float(len(logits))).log().to(stacked.device)
+    return stacked.logsumexp(0) - math.log(len(logits))
