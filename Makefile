@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test slow lint docs bench clean
+.PHONY: quickstart test slow lint docs bench results clean
 
 .venv: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("limbeck needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -29,6 +29,12 @@ docs: .venv
 
 bench: .venv
 	$(BIN)/python benchmarks/engine.py
+
+# The table in the README, measured again.
+results: .venv
+	rm -rf runs/results
+	$(BIN)/limbeck quickstart --out runs/results
+	$(BIN)/python docs/results.py runs/results README.md quickstart
 
 clean:
 	rm -rf .venv site

@@ -81,6 +81,29 @@ def test_any_batch_of_any_view(rows, view):
     assert torch.equal(together, torch.cat(alone))
 
 
+@pytest.mark.parametrize(("make", "ops"), CHAINS)
+def test_plans_that_are_kept_change_nothing(make, ops):
+    split = make()
+    views = parse_views(ops, seed=3, source=split)
+    batches = torch.randperm(COUNT, generator=generator(2, "order")).split(50)
+    for view in (1, 2, 1):
+        for rows in batches:
+            batch = split.fetch(rows)
+            fresh = parse_views(ops, seed=3, source=split)(batch, view)
+            kept = views(batch, view)
+            assert all(torch.equal(kept[key], fresh[key]) for key in fresh)
+
+
+def test_samples_from_elsewhere_are_planned_too():
+    split = image_split()
+    views = parse_views(["flip", "crop"], seed=3, source=split)
+    strangers = {"x": split.x[:9], "index": torch.arange(9) + 10**6}
+    expected = parse_views(["flip", "crop"], seed=3)(strangers, 1)["x"]
+    for _ in range(5):
+        views(split.fetch(torch.arange(9)), 1)
+    assert torch.equal(views(strangers, 1)["x"], expected)
+
+
 def numbered(count, side):
     """Images whose pixels say their row and column."""
     place = torch.arange(side * side, dtype=torch.float32).view(1, 1, side, side) + 1
@@ -120,24 +143,24 @@ def test_cutout_blacks_out_a_clipped_square():
     assert torch.equal(area, tall * wide)
 
 
+def colored(x, **strengths):
+    op = Color(**{"brightness": 0, "contrast": 0, "saturation": 0} | strengths)
+    return op.apply(x, op.plan(torch.arange(len(x)), 1, x.shape[1:]))
+
+
 def test_color_scales_brightness_contrast_and_saturation():
     split = image_split()
     batch = split.fetch(torch.arange(64))
     x = to_float(batch["x"])
-    bright = Color(brightness=0.5, contrast=0, saturation=0).apply(batch["x"], batch["index"], 1)
+    bright = colored(batch["x"], brightness=0.5)
     factor = (bright / x.clamp_min(1e-3)).flatten(1).median(1).values
     assert torch.allclose(bright, (x * factor[:, None, None, None]).clamp(0, 1), atol=2e-3)
     assert ((factor >= 0.499) & (factor <= 1.501)).all()
     assert factor.std() > 0.2
     gray = x.mean(1, keepdim=True).expand_as(x).contiguous()
-    same = Color(brightness=0, contrast=0, saturation=1).apply(gray, batch["index"], 1)
-    assert torch.allclose(same, gray, atol=1e-5)
+    assert torch.allclose(colored(gray, saturation=1), gray, atol=1e-5)
     flat = torch.full_like(x, 0.4)
-    assert torch.allclose(
-        Color(brightness=0, contrast=1, saturation=0).apply(flat, batch["index"], 1),
-        flat,
-        atol=1e-5,
-    )
+    assert torch.allclose(colored(flat, contrast=1), flat, atol=1e-5)
 
 
 def test_pixels_stay_bytes_until_values_are_computed():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from limbeck.cli.main import main
 
 _BLOCK = re.compile(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from limbeck.methods.registry import all_methods
 from snippets import Runner, blocks, forget_modules
+
+from limbeck.methods.registry import all_methods
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from limbeck import __version__
-from limbeck.errors import nearest
+from limbeck.errors import InputError, nearest
 
 Overrides = list[tuple[str, Any]]
 """Dotted path and value, in the order in which they were typed."""
@@ -22,13 +22,32 @@ class Verb:
         summary: one line.
         example: shown under the help.
         arguments: adds its own arguments.
-        recipe: whether it takes a recipe, and so the flags of a long run and dotted overrides.
+        recipe: whether keys of a recipe are flags of it.
+        reads: those keys, where it does not read all of them.
     """
 
     summary: str
     example: str
     arguments: Callable[[argparse.ArgumentParser], Any]
     recipe: bool = True
+    reads: tuple[str, ...] = ()
+
+    def takes(self, path: str) -> bool:
+        """Whether the dotted key `path` of a recipe is a flag of this verb."""
+        within = (path == key or path.startswith(f"{key}.") for key in self.reads)
+        return self.recipe and (not self.reads or any(within))
+
+    @property
+    def shortcuts(self) -> dict[str, str]:
+        """Its undotted flags, and the keys that they set."""
+        return {flag: path for flag, path in SHORTCUTS.items() if self.takes(path)}
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains as everything else does: in one sentence, raised and not printed."""
+
+    def error(self, message: str) -> NoReturn:  # noqa: D102
+        raise InputError(f"{message} (see `{self.prog} --help`)")
 
 
 def _none(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +102,7 @@ VERBS: dict[str, Verb] = {
         "the whole tour on built-in data: teacher, student, proof",
         "limbeck quickstart --out runs/quickstart",
         _resume,
+        reads=("seed", "out", "training.device", "training.precision", "training.workers"),
     ),
     "train": Verb(
         "train a model on labels alone: a teacher, or the arm without one",
@@ -106,16 +126,19 @@ VERBS: dict[str, Verb] = {
         "metrics of a finished student on a split",
         "limbeck evaluate runs/student --split test",
         _evaluate,
+        reads=("student", "data", "training.metric", "training.device", "training.workers"),
     ),
     "predict": Verb(
         "labels and probabilities for new samples",
         "limbeck predict runs/student new.csv --out labels.csv",
         _predict,
+        reads=("student", "out", "training.device"),
     ),
     "export": Verb(
         "safetensors, torch.export, ONNX and int8, each checked",
         "limbeck export runs/student --formats onnx int8 --out shipped",
         _export,
+        reads=("student", "data", "out", "training.workers"),
     ),
     "report": Verb(
         "write the HTML report of a run or a comparison again",
@@ -137,39 +160,52 @@ SHORTCUTS = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
+SYNONYMS = {"teacher": "teachers", "model": "student"}
+"""Other spellings of two keys: one teacher, and the model that `train` trains."""
+
+
+def make_parser() -> Parser:
     """The parser of the whole command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="limbeck",
+        usage="limbeck VERB [flags]",
         description="Knowledge distillation: any teacher, any student, any data, and proof.",
         epilog="limbeck VERB --help shows the flags and an example of each.",
     )
     parser.add_argument("--version", action="version", version=f"limbeck {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB [flags]", prog="limbeck")
     for name, verb in VERBS.items():
         _add_verb(verbs, name, verb)
     return parser
 
 
 def _add_verb(verbs: Any, name: str, verb: Verb) -> None:
+    whole = verb.recipe and not verb.reads
     parser = verbs.add_parser(
         name,
         help=verb.summary,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
-        epilog=f"example:\n  {verb.example}{_RECIPE_HELP if verb.recipe else ''}",
+        epilog=f"example:\n  {verb.example}{_RECIPE_HELP if whole else _keys_help(verb)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     verb.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    if verb.recipe:
-        for flag, path in SHORTCUTS.items():
-            parser.add_argument(f"--{flag}", help=f"sets {path}" if path != flag else None)
+    for flag, path in verb.shortcuts.items():
+        parser.add_argument(f"--{flag}", help=_SHORTCUT_HELP[flag])
+    if "seed" in verb.shortcuts:
         parser.add_argument(
             "--dry-run", action="store_true", help="check everything, print the recipe, and stop"
         )
 
 
+_SHORTCUT_HELP = {
+    "device": "auto, cpu, cuda, cuda:1 or mps",
+    "precision": "fp32 or bf16",
+    "workers": "threads that read streamed samples ahead",
+    "seed": "of everything random",
+    "out": "where to write",
+}
 _RECIPE_HELP = """
 
 Every key of a recipe is a flag: --student MODEL, --teacher MODEL, --teachers A B C,
@@ -178,37 +214,46 @@ Every key of a recipe is a flag: --student MODEL, --teacher MODEL, --teachers A 
 MODEL is SOURCE:NAME[?key=value][@WEIGHTS], a run's folder, or package.module:function."""
 
 
-def parse(
-    parser: argparse.ArgumentParser, words: Sequence[str]
-) -> tuple[argparse.Namespace, Overrides]:
+def _keys_help(verb: Verb) -> str:
+    keys = [key for key in verb.reads if key not in SHORTCUTS.values()]
+    if not keys:
+        return ""
+    flags = ", ".join(_KEY_HELP[key] for key in keys)
+    return f"\n\nof a recipe's keys it reads {flags}"
+
+
+_KEY_HELP = {
+    "student": "--student MODEL (where code of yours builds it)",
+    "data": "--data SOURCE and --data.KEY",
+    "training.metric": "--training.metric module:function",
+}
+
+
+def parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, Overrides]:
     """The verb's own flags, and the overrides of the recipe.
 
-    Exits with status 2 where a word is neither.
+    Raises:
+        InputError: no verb, or a word that is neither.
     """
-    verb = next((word for word in words if word in VERBS), None)
-    if verb is None or not VERBS[verb].recipe:
+    name = words[0] if words else ""
+    if name.startswith("-"):
         return parser.parse_args(words), []
-    plain, overrides = _take_overrides(parser, verb, words)
+    if name not in VERBS:
+        found = f"unknown verb {name!r}{nearest(name, VERBS)}" if name else "name a verb"
+        raise InputError(f"{found} (`limbeck --help` lists them all)")
+    plain, overrides = _take_overrides(name, words)
     return parser.parse_args(plain), overrides
 
 
-_OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "version", "split", "formats")
-_LISTS = (
-    "teachers",
-    "training.views",
-    "training.class_weights",
-    "training.optimizer.betas",
-    "training.schedule.milestones",
-    "compare.temperatures",
-    "compare.weights",
-    "input.mean",
-    "input.std",
+_OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats", "shape", "classes")
+_LISTS = frozenset(
+    "teachers taps classes views class_weights betas milestones temperatures weights mean std"
+    .split()
 )
+"""Keys that take all the words that follow."""
 
 
-def _take_overrides(
-    parser: argparse.ArgumentParser, verb: str, words: Sequence[str]
-) -> tuple[list[str], Overrides]:
+def _take_overrides(verb: str, words: Sequence[str]) -> tuple[list[str], Overrides]:
     """Take `--a.b 1 --teachers x y` out of the words, as [("a.b", 1), ("teachers", ["x", "y"])]."""
     plain: list[str] = []
     overrides: Overrides = []
@@ -219,30 +264,31 @@ def _take_overrides(
         if not word.startswith("--") or len(word) == 2 or path in _OWN:
             plain.append(word)
             continue
-        _check_key(parser, verb, path)
+        _check_key(verb, path)
         values = [value] if equals else []
-        while queue and not queue[0].startswith("--") and (not values or path in _LISTS):
+        many = path.rpartition(".")[2] in _LISTS
+        while queue and not queue[0].startswith("--") and (many or not values):
             values.append(queue.pop(0))
-        overrides.append((path, _value(parser, path, values)))
+        overrides.append((path, _value(path, values)))
     return plain, overrides
 
 
-def _value(parser: argparse.ArgumentParser, path: str, values: list[str]) -> Any:
+def _value(path: str, values: list[str]) -> Any:
     from limbeck.recipe.override import value_of
 
     if not values:
-        parser.error(f"--{path} needs a value")
-    if len(values) == 1:
-        value = value_of(values[0])
-        return [value] if path in _LISTS and not isinstance(value, list) else value
-    return [value_of(value) for value in values]
+        raise InputError(f"--{path} needs a value")
+    found = [value_of(value) for value in values]
+    return found[0] if len(found) == 1 else found
 
 
-def _check_key(parser: argparse.ArgumentParser, verb: str, path: str) -> None:
+def _check_key(name: str, path: str) -> None:
     from limbeck.recipe.spec import Recipe
 
-    known = [*Recipe.model_fields, "teacher", "model"]
-    key = path.partition(".")[0]
+    known = [*Recipe.model_fields, "teacher", "model"] if VERBS[name].recipe else []
+    key, dot, rest = path.partition(".")
     if key not in known:
         hint = nearest(key, [*known, *_OWN])
-        parser.error(f"unknown flag --{path}{hint}; see `limbeck {verb} --help`")
+        raise InputError(f"unknown flag --{path}{hint} (see `limbeck {name} --help`)")
+    if not VERBS[name].takes(f"{SYNONYMS.get(key, key)}{dot}{rest}"):
+        raise InputError(f"{name} does not read --{path} (see `limbeck {name} --help`)")

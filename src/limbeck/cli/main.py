@@ -19,9 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done; 1 a run or a claim failed; 2 bad input; 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = make_parser()
-    options, overrides = parse(parser, words)
     try:
+        options, overrides = parse(make_parser(), words)
         verb = importlib.import_module(f"limbeck.cli.{options.verb}")
         return int(verb.run(options, overrides) or 0)
     except LimbeckError as error:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck.cli.arguments import SHORTCUTS, Overrides
+from limbeck.cli.arguments import SHORTCUTS, SYNONYMS, Overrides
+from limbeck.data.paths import check_source
 from limbeck.errors import InputError
+from limbeck.methods.registry import find_method
+from limbeck.models.ref import names_code, parse_ref
 from limbeck.recipe import yaml
 from limbeck.recipe.override import set_path
 from limbeck.recipe.spec import Recipe
 from limbeck.recipe.validation import explain
-
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?=$|[?@])")
-_SOURCES = ("limbeck", "timm", "torchvision", "hf", "store", "sklearn", "search")
 
 
 def read_recipe(options: argparse.Namespace, overrides: Overrides) -> Recipe:
     """The recipe of a command: its file (or the resumed run's), then the flags.
 
     Raises:
-        InputError: not readable, unknown keys, or code named in the file.
+        InputError: not readable, unknown keys, names that stand for nothing, or code named in the
+            file.
     """
     content: dict[str, Any] = {}
     resumed = getattr(options, "resume", None)
@@ -32,6 +32,8 @@ def read_recipe(options: argparse.Namespace, overrides: Overrides) -> Recipe:
         content = _resumed(Path(resumed), getattr(options, "recipe", None))
     elif getattr(options, "recipe", None):
         content = yaml.read(Path(options.recipe))
+    if "teacher" in content and "teachers" not in content:
+        content["teachers"] = [content.pop("teacher")]
     for path, value in [*overrides, *_shortcuts(options)]:
         _set(content, path, value)
     if resumed:
@@ -39,9 +41,26 @@ def read_recipe(options: argparse.Namespace, overrides: Overrides) -> Recipe:
     typed = {str(word) for _, value in overrides for word in _words(value)}
     _refuse_code(content, typed)
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InputError(explain(error)) from None
+    _check_names(recipe)
+    return recipe
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Look up what can be looked up before torch is loaded."""
+    terms = recipe.method if isinstance(recipe.method, list) else [recipe.method]
+    for term in terms:
+        name = term.get("name") if isinstance(term, dict) else term
+        if isinstance(name, str):
+            find_method(name)
+    for source in (recipe.data.source, recipe.data.unlabeled):
+        if source is not None:
+            check_source(source)
+    for model in (recipe.student, *(teacher.model for teacher in recipe.teachers)):
+        if model:
+            parse_ref(model)
 
 
 def _resumed(run: Path, recipe: str | None) -> dict[str, Any]:
@@ -53,14 +72,13 @@ def _resumed(run: Path, recipe: str | None) -> dict[str, Any]:
 
 
 def _set(content: dict[str, Any], path: str, value: Any) -> None:
-    """Lay one flag over the recipe; `--model` is the student of `train`."""
+    """Lay one flag over the recipe; `--teacher.input` is that of the only teacher."""
     key, dot, rest = path.partition(".")
-    key = "student" if key == "model" else key
-    if key == "teacher":
-        content.pop("teachers", None)
-    elif key == "teachers" and not dot:
-        content.pop("teacher", None)
-    set_path(content, f"{key}{dot}{rest}", value)
+    if key == "teacher" and dot:
+        dot = ".0."
+    elif key == "method" and dot:
+        content.setdefault("method", Recipe.model_fields["method"].default)
+    set_path(content, f"{SYNONYMS.get(key, key)}{dot}{rest}", value)
 
 
 def _shortcuts(options: argparse.Namespace) -> Overrides:
@@ -82,7 +100,7 @@ def _refuse_code(value: Any, typed: set[str], path: str = "") -> None:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             _refuse_code(item, typed, f"{path}.{number}")
-    elif isinstance(value, str) and _names_code(value) and value not in typed:
+    elif isinstance(value, str) and _is_code(path, value) and value not in typed:
         flag = path.removesuffix(".model").removesuffix(".0")
         raise InputError(
             f"{path}: {value!r} would run code that a recipe names; type it on the command line "
@@ -90,8 +108,11 @@ def _refuse_code(value: Any, typed: set[str], path: str = "") -> None:
         )
 
 
-def _names_code(text: str) -> bool:
-    return bool(_IMPORT_PATH.match(text)) and text.partition(":")[0] not in _SOURCES
+def _is_code(path: str, text: str) -> bool:
+    """Whether `text` would be imported; what stands below `data` never is, a metric always."""
+    if path.startswith("data."):
+        return False
+    return names_code(text) or (path.endswith("metric") and ":" in text)
 
 
 def _words(value: Any) -> list[Any]:
@@ -102,7 +123,7 @@ def code_flags(overrides: Overrides) -> list[str]:
     """The flags that name code; a resumed run must be told them again."""
     flags = []
     for path, value in overrides:
-        if any(isinstance(word, str) and _names_code(word) for word in _words(value)):
+        if any(isinstance(word, str) and _is_code(path, word) for word in _words(value)):
             flags += [f"--{path}", *map(str, _words(value))]
     return flags
 

@@ -15,10 +15,9 @@ from limbeck.data.checks import check_finite
 from limbeck.data.columns import as_words
 from limbeck.data.images import folder_inputs, image_files
 from limbeck.data.ops import to_float
+from limbeck.data.paths import check_path
 from limbeck.data.tables import encode_table, read_table
 from limbeck.errors import InputError, nearest
-
-SUFFIXES = (".npz", ".csv", ".parquet")
 
 
 def load_inputs(
@@ -50,18 +49,6 @@ def load_inputs(
         raise InputError(f"samples of {path} have shape {found}, those of the training {shape}")
     check_finite(split, f"{path}")
     return split
-
-
-def check_path(path: Path) -> None:
-    """Refuse what does not exist, or is of no kind that can be read."""
-    if not path.exists():
-        near = "" if path.parent.is_dir() else f" (and no folder {path.parent})"
-        raise InputError(f"no file or folder {path}{near}")
-    if not path.is_dir() and path.suffix not in SUFFIXES:
-        raise InputError(
-            f"{path} is of no kind that can be read; data is an .npz, .csv or .parquet file, or a "
-            "folder of images"
-        )
 
 
 def _read(path: Path, encode: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Split:

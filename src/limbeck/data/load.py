@@ -14,8 +14,9 @@ from limbeck.data.base import ArraySplit, Data, Split
 from limbeck.data.checks import check_finite
 from limbeck.data.datasets import dataset_source, is_dataset
 from limbeck.data.images import folder_source
-from limbeck.data.inputs import check_path, load_inputs
+from limbeck.data.inputs import load_inputs
 from limbeck.data.named import NAMED, digits, find_named
+from limbeck.data.paths import check_path, is_name
 from limbeck.data.source import Built, Source
 from limbeck.data.splits import assign
 from limbeck.data.stream import StreamSplit
@@ -106,9 +107,7 @@ def _read(source: Any, spec: DataSpec, seed: int, workers: int) -> Source:
 def _read_path(source: str, spec: DataSpec, seed: int, workers: int) -> Source:
     if source == "digits":
         return _in_memory(array_source(digits(), source), spec)
-    path = Path(source)
-    if source in NAMED or not (path.exists() or path.suffix or path.name != source):
-        path = find_named(source)
+    path = find_named(source) if source in NAMED or is_name(source) else Path(source)
     check_path(path)
     if path.is_dir():
         return folder_source(path, spec, workers=workers)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limbeck.data.base import Record, Split
 from limbeck.data.ops import OPS, Crop, Flip, FlipCrop, Mix, Op, to_float
+from limbeck.data.plans import Plans
 from limbeck.data.random import derive, uniforms
 from limbeck.errors import InputError, nearest
 
@@ -70,7 +71,7 @@ class Views:
         return result
 
     def _apply(self, op: Op, record: Record, view: int, position: int) -> None:
-        plan = self._plans(op, record, self._seed(view, position))
+        plan = self._plans(position, op, record, self._seed(view, position))
         record["x"] = op.apply(record["x"], plan)
 
     def _mix(self, op: Mix, record: Record, view: int, position: int) -> None:
@@ -79,7 +80,7 @@ class Views:
         partner = self._partners(record["index"], seed)
         for before, earlier in enumerate(self.ops[:position]):
             self._apply(earlier, partner, view, before)
-        plan = self._plans(op, record, seed)
+        plan = self._plans(position, op, record, seed)
         record["x"], record["mix"] = op.mix(record["x"], partner["x"], plan)
         if "y" in record and "y" in partner:
             record["y_mix"] = partner["y"]
@@ -100,41 +101,6 @@ class Views:
         mixes = any(isinstance(op, Mix) for op in self.ops)
         source = self.source.fingerprint() if self.source is not None and mixes else None
         return {"version": VERSION, "seed": self.seed, "ops": ops, "source": source}
-
-
-_LARGEST = 1 << 22
-"""Ids up to which plans of a whole view are kept."""
-
-
-class Plans:
-    """Plans of operations; on the CPU those of a whole view are made at once and kept.
-
-    To plan is some twenty small operators, which cost a small batch as much as its pixels do. A
-    plan depends on ids alone, so batches of one view in turn can take their rows of a common one.
-
-    Args:
-        source: the split that most batches come from; None keeps nothing.
-    """
-
-    def __init__(self, source: Split | None) -> None:
-        bound = 0 if source is None or not len(source) else int(source.ids.max()) + 1
-        self._bound = bound if bound <= _LARGEST else 0
-        self._seen: set[int] = set()
-        self._kept: dict[int, Plan] = {}
-
-    def __call__(self, op: Op, record: Record, seed: int) -> Plan:
-        """The plan of `op` under `seed` for the samples of a batch."""
-        index, shape = record["index"], record["x"].shape[1:]
-        kept = self._whole(op, seed, shape) if index.device.type == "cpu" else None
-        if kept is not None:
-            try:
-                return tuple(part.index_select(0, index) for part in kept)
-            except IndexError:
-                pass  # samples from elsewhere
-        return op.plan(index, seed, shape)
-
-    def _whole(self, op: Op, seed: int, shape: torch.Size) -> Plan | None:
-        """The plan for all ids, made when it is wanted again right after its first time."""
 
 
 def _fuse(ops: Sequence[Op]) -> tuple[Op, ...]:

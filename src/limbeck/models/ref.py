@@ -81,6 +81,17 @@ def parse_ref(text: str) -> ModelRef:
     return ModelRef(source, name, options, file, text)
 
 
+def names_code(text: str) -> bool:
+    """Whether `text` names a function of the user's, which building the model would run."""
+    plain = text.partition("@")[0].partition("?")[0]
+    module, colon, function = plain.partition(":")
+    return bool(colon) and module not in SOURCES and _dotted(module, function)
+
+
+def _dotted(module: str, function: str) -> bool:
+    return all(part.isidentifier() for part in [*module.split("."), function])
+
+
 def _parse_path(text: str) -> ModelRef:
     path = Path(text)
     folder = path if path.is_dir() else path.parent
@@ -155,8 +166,7 @@ def _check_name(source: str, name: str) -> None:
 def _check_function(module: str, function: str, text: str) -> None:
     """`package.module:function` needs a package that is there; it is not imported yet."""
     package = module.partition(".")[0]
-    dotted = all(part.isidentifier() for part in [*module.split("."), function])
-    if not dotted or not _importable(package):
+    if not _dotted(module, function) or not _importable(package):
         raise InputError(
             f"unknown source {module!r} in {text!r}{nearest(module, SOURCES)} (known: {_KNOWN}, or "
             f"the folder of a run)"

@@ -47,7 +47,7 @@ class Layout:
         """The shape that comes out, for one sample."""
         if self.to == "same":
             return shape
-        return (_width(shape), *self.grid) if self.to == "maps" else (_width(shape),)
+        return (width(shape), *self.grid) if self.to == "maps" else (width(shape),)
 
 
 class Adapter(nn.Module):
@@ -88,7 +88,7 @@ class Adapter(nn.Module):
         shapes = [f.shape(s) for f, s in zip(self.layouts, (student, teacher), strict=True)]
         self.size = _meeting(*shapes) if grid else None
         self.student_shape, self.teacher_shape = (_resized(shape, self.size) for shape in shapes)
-        ours, theirs = _width(self.student_shape), _width(self.teacher_shape)
+        ours, theirs = width(self.student_shape), width(self.teacher_shape)
         self.layer = _layer(ours, theirs, len(self.student_shape), kind) if channels else None
         if self.layer is not None:
             self.student_shape = _with_width(self.student_shape, theirs)
@@ -158,12 +158,13 @@ def _as_vector(shape: Shape) -> Layout:
     return Layout() if len(shape) == 1 else Layout("vector")
 
 
-def _width(shape: Shape) -> int:
+def width(shape: Shape) -> int:
+    """Channels of features of that shape."""
     return shape[1] if len(shape) == 2 else shape[0]
 
 
-def _with_width(shape: Shape, width: int) -> Shape:
-    return (shape[0], width) if len(shape) == 2 else (width, *shape[1:])
+def _with_width(shape: Shape, channels: int) -> Shape:
+    return (shape[0], channels) if len(shape) == 2 else (channels, *shape[1:])
 
 
 def _positions(shape: Shape) -> Shape:

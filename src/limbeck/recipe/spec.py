@@ -28,19 +28,37 @@ class Spec(BaseModel):
 
 def _as_list(value: Any) -> Any:
     """One item where a list is expected is a list of one."""
-    return [value] if isinstance(value, str | dict) else value
+    return [value] if isinstance(value, str | dict | int | float) else value
 
 
-def _named(key: str) -> Any:
+def _named(key: str, spec: Any) -> Any:
     """A bare string stands for the spec with only `key` set."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+    return BeforeValidator(
+        lambda value: {key: value} if isinstance(value, str) else value,
+        json_schema_input_type=str | spec,
+    )
+
+
+def _several(item: Any) -> Any:
+    """A list, or one item that stands for a list of one."""
+    return BeforeValidator(_as_list, json_schema_input_type=item | list[item])
+
+
+Numbers = Annotated[list[float], _several(float)]
+Names = Annotated[list[str], _several(str)]
 
 
 class InputSpec(Spec):
-    """How a model wants its images; None takes the data's own statistics and size."""
+    """How a model wants its images; None takes the data's own statistics and size.
 
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    Attributes:
+        mean: of each channel, of images in [0, 1].
+        std: of each channel, given with `mean`.
+        size: pixels to resize to: one number, or height and width.
+    """
+
+    mean: Numbers | None = None
+    std: Numbers | None = None
     size: int | tuple[int, int] | None = None
 
 
@@ -57,7 +75,11 @@ class TeacherSpec(Spec):
     model: str
     input: InputSpec | None = None
     classes: list[str | int] | None = None
-    taps: list[str] = []
+    taps: Names = []
+
+
+NamedTeacher = Annotated[TeacherSpec, _named("model", TeacherSpec)]
+NamedTeachers = Annotated[list[NamedTeacher], _several(NamedTeacher)]
 
 
 class DataSpec(Spec):
@@ -97,7 +119,16 @@ class DataSpec(Spec):
 
 
 class Optimizer(Spec):
-    """The optimiser of one role, in torch's words."""
+    """The optimiser of one role, in torch's words.
+
+    Attributes:
+        name: which one.
+        lr: learning rate at the top of the schedule.
+        momentum: of `sgd`.
+        nesterov: of `sgd`.
+        betas: of `adam` and `adamw`.
+        weight_decay: of all parameters.
+    """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.05, gt=0)
@@ -123,13 +154,19 @@ class Schedule(Spec):
     gamma: float = Field(0.1, gt=0, le=1)
 
 
+View = str | dict[str, dict[str, Any]]
+"""An augmentation by name, or `{name: {option: value}}`."""
+
+
 class Training(Spec):
     """How a student is trained.
 
     Attributes:
         epochs: passes over the labelled training samples.
         batch: samples in a step, over all ranks and accumulated micro-batches.
-        optimizer: of the student; `optimizers` overrides it for other roles of a method.
+        optimizer: of every role that `optimizers` does not name.
+        optimizers: of the roles of a method, by the role's name.
+        schedule: of the learning rate.
         clip: largest gradient norm of a role, None: no clipping.
         accumulate: micro-batches in which a step's batch is computed.
         precision: `fp32`, or `bf16` (autocast; losses stay in fp32).
@@ -155,12 +192,12 @@ class Training(Spec):
     batch: int = Field(64, ge=1)
     optimizer: Optimizer = Optimizer()
     optimizers: dict[str, Optimizer] = {}
-    schedule: Annotated[Schedule, _named("name")] = Schedule()
+    schedule: Annotated[Schedule, _named("name", Schedule)] = Schedule()
     clip: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     ema: float | None = Field(None, gt=0, lt=1)
-    views: Annotated[list[str | dict[str, dict[str, Any]]], BeforeValidator(_as_list)] = []
+    views: Annotated[list[View], _several(View)] = []
     view_count: int | None = Field(None, ge=1)
     pool_ratio: int = Field(1, ge=1)
     class_weights: list[float] | Literal["balanced"] | None = None
@@ -188,13 +225,18 @@ class Training(Spec):
 
 
 class ArmSpec(Spec):
-    """What one arm of a comparison changes in the recipe; None keeps the recipe's own value."""
+    """What one arm of a comparison changes in the recipe; None keeps the recipe's own value.
+
+    Attributes:
+        method: as `method` of the recipe.
+        student: MODEL.
+        teachers: as `teachers` of the recipe.
+        training: keys of `training`, laid over the recipe's.
+    """
 
     method: Any = None
     student: str | None = None
-    teachers: Annotated[
-        list[Annotated[TeacherSpec, _named("model")]] | None, BeforeValidator(_as_list)
-    ] = None
+    teachers: NamedTeachers | None = None
     training: dict[str, Any] = {}
 
 
@@ -217,14 +259,25 @@ class CompareSpec(Spec):
 
 
 class Recipe(Spec):
-    """The whole description of a run. `method` is checked once torch is loaded."""
+    """The whole description of a run. `method` is checked once torch is loaded.
+
+    Attributes:
+        task: what the student is for.
+        student: MODEL, `SOURCE:NAME[?key=value&...][@WEIGHTS]`.
+        teachers: MODEL, or a list of them; `teacher: X` is a list of one.
+        data: a source, or where the samples come from and how they are split.
+        method: a method's name, the name with its options, or a list of terms.
+        training: how the student is trained.
+        compare: arms and seeds, for `limbeck compare`.
+        seed: of initialisation, batch order, views and dropout.
+        out: the run folder; a new one under `runs/` where it is not said.
+        input: the student's normalisation and resolution.
+    """
 
     task: str = "classification"
     student: str = ""
-    teachers: Annotated[
-        list[Annotated[TeacherSpec, _named("model")]], BeforeValidator(_as_list)
-    ] = []
-    data: Annotated[DataSpec, _named("source")] = DataSpec()
+    teachers: NamedTeachers = []
+    data: Annotated[DataSpec, _named("source", DataSpec)] = DataSpec()
     method: Any = "kd"
     training: Training = Training()
     compare: CompareSpec | None = None

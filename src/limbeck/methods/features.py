@@ -1,0 +1,198 @@
+"""Terms on features: what is tapped where, and the losses that need an adapter at most."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, create_model
+from torch import Tensor, nn
+
+from limbeck import functional
+from limbeck.data.base import Record
+from limbeck.errors import InputError
+from limbeck.methods.balance import Balance
+from limbeck.methods.base import Clock, Setting
+from limbeck.methods.term import TermModule, TermSpec, Weight
+from limbeck.methods.terms import _options as loss_options
+from limbeck.nn.adapters import Adapter, Kind, Shape
+from limbeck.nn.pairs import choose_taps, penultimate
+
+Where = Literal["stages", "middle", "last", "penultimate"]
+"""Which pairs `taps: auto` means: of all stages, one of them, or before the classifiers."""
+
+Need = Literal["none", "grid", "channels", "shape"]
+"""What must agree between student and teacher; "shape" is the grid and the channels."""
+
+Pairs = Annotated[list[tuple[str, str]], Field(min_length=1)]
+
+
+class TapSpec(TermSpec):
+    """The configuration of a term on features.
+
+    Attributes:
+        taps: pairs of module paths, (student's, teacher's); "auto" chooses them by depth and
+            resolution.
+        balance: scale each pair's loss by a running ratio of gradient norms, so that weight 1
+            means the same on every pair, see `Balance`.
+    """
+
+    taps: Pairs | Literal["auto"] = "auto"
+    balance: bool = False
+
+
+class AdapterSpec(TapSpec):
+    """The configuration of a term that may need an adapter.
+
+    Attributes:
+        adapter: how the student's channels are mapped: "auto" (linearly, where they differ),
+            "linear", "mlp", or "none".
+    """
+
+    adapter: Kind = "auto"
+
+
+class TapTerm(TermModule):
+    """A term on pairs of features.
+
+    Attributes:
+        where: which pairs "auto" means.
+        pairs: module paths, (student's, teacher's).
+        shapes: of the features of each pair, for one sample.
+    """
+
+    Spec: ClassVar[type[TapSpec]] = TapSpec
+    where: ClassVar[Where] = "stages"
+    spec: TapSpec
+
+    def __init__(self, spec: TapSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        if setting.teachers > 1:
+            raise InputError(
+                f"the method {spec.name!r} compares features with those of one teacher, but there "
+                f"are {setting.teachers}; give one"
+            )
+        self.pairs = auto_pairs(setting, self.where) if spec.taps == "auto" else list(spec.taps)
+        self.student_taps = tuple(dict.fromkeys(student for student, _ in self.pairs))
+        self.teacher_taps = tuple(dict.fromkeys(teacher for _, teacher in self.pairs))
+        seen = setting.observe(self.student_taps, self.teacher_taps)
+        self.shapes = [(_shape(s), _shape(t)) for s, t in self.tapped(seen)]
+        count = len(self.pairs) if type(self).pair_losses is TapTerm.pair_losses else 1
+        self.balance = Balance(count) if spec.balance else None
+
+    def tapped(self, batch: Record) -> list[tuple[Tensor, Tensor]]:
+        """The features of each pair, the teacher's detached."""
+        return [
+            (self.read(batch, f"student.{s}"), self.read(batch, f"teacher.{t}").detach())
+            for s, t in self.pairs
+        ]
+
+    def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of pair number `place`, a scalar."""
+        raise NotImplementedError
+
+    def pair_losses(
+        self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock
+    ) -> list[Tensor]:
+        """The loss of each pair; overridden where all pairs make one loss."""
+        return [self.pair_loss(place, *pair) for place, pair in enumerate(features)]
+
+    def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
+        features = self.tapped(batch)
+        losses = self.pair_losses(features, batch, clock)
+        if self.balance is not None:
+            read = [student for student, _ in features]
+            owned = [read] if len(losses) == 1 else [[feature] for feature in read]
+            labels = self.setting.task.loss(batch["student.logits"], batch)
+            losses = self.balance(losses, owned, labels)
+        return functools.reduce(torch.add, losses)
+
+
+def auto_pairs(setting: Setting, where: Where) -> list[tuple[str, str]]:
+    """The pairs of module paths that `where` means for these two networks."""
+    student, teacher = setting.student_paths, setting.teacher_paths
+    if where == "penultimate":
+        return [(penultimate(student, "student"), penultimate(teacher, "teacher"))]
+    pairs = choose_taps(student, teacher)
+    return {"stages": pairs, "middle": pairs[len(pairs) // 2 :][:1], "last": pairs[-1:]}[where]
+
+
+def _shape(features: Tensor) -> Shape:
+    return tuple(features.shape[1:])
+
+
+class FeatureTerm(TapTerm):
+    """A loss of `limbeck.functional` on each pair, behind an adapter where shapes differ.
+
+    Attributes:
+        function: the loss's name in `limbeck.functional`.
+        adapt: what must agree between both sides.
+    """
+
+    function: ClassVar[str]
+    adapt: ClassVar[Need]
+
+    def __init__(self, spec: TapSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        options = {name: getattr(spec, name) for name in loss_options(self.function)}
+        self.loss = functools.partial(getattr(functional, self.function), **options)
+        self.adapters = nn.ModuleList(
+            make_adapter(spec, *shapes, self.adapt) for shapes in self.shapes
+        )
+        self._try()
+
+    def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
+        loss: Tensor = self.loss(*self.adapters[place](student, teacher))
+        return loss
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """What the loss cannot read is refused before training."""
+        for place, (student, teacher) in enumerate(self.shapes):
+            self.pair_loss(place, torch.ones(2, *student), torch.ones(2, *teacher))
+
+
+def make_adapter(spec: TapSpec, student: Shape, teacher: Shape, need: Need) -> nn.Module:
+    """The adapter of one pair; relations between samples need none."""
+    if need == "none":
+        return Both()
+    kind = spec.adapter if isinstance(spec, AdapterSpec) else "auto"
+    grid, channels = need in ("grid", "shape"), need in ("channels", "shape")
+    return Adapter(student, teacher, grid=grid, channels=channels, kind=kind)
+
+
+class Both(nn.Module):
+    """No adapter: both sides as they are."""
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return student, teacher
+
+
+def _term(name: str, where: Where, adapt: Need, weight: float) -> type[FeatureTerm]:
+    """The class of the feature loss called `name`, with a spec that holds the loss's options."""
+    function = f"{name}_loss"
+    fields: dict[str, Any] = {"name": (Literal[name], name), "weight": (Weight, weight)}
+    base = AdapterSpec if adapt in ("channels", "shape") else TapSpec
+    title = name.title().replace("_", "")
+    spec = create_model(f"{title}Spec", __base__=base, **fields, **loss_options(function))
+    content = {"Spec": spec, "where": where, "adapt": adapt, "function": function}
+    content["__doc__"] = f"`{function}` on features."
+    return type(title, (FeatureTerm,), content)
+
+
+# Weights are those of HobbitLong/RepDistiller@b84f547 (README), where it has the loss; those of
+# ICKD, CWD, PKD and SRD are their authors'.
+Fitnet = _term("fitnet", "middle", "shape", 100.0)
+At = _term("at", "stages", "grid", 1000.0)
+Sp = _term("sp", "last", "none", 3000.0)
+Cc = _term("cc", "penultimate", "none", 0.02)
+Rkd = _term("rkd", "penultimate", "none", 1.0)
+Pkt = _term("pkt", "penultimate", "none", 30000.0)
+Nst = _term("nst", "stages", "grid", 50.0)
+Ickd = _term("ickd", "last", "channels", 2.5)
+Cwd = _term("cwd", "last", "shape", 3.0)
+Pkd = _term("pkd", "last", "shape", 6.0)
+Srd = _term("srd", "penultimate", "shape", 2.0)
+CosineSmoothL1 = _term("cosine_smooth_l1", "last", "shape", 1.0)

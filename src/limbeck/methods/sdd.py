@@ -1,0 +1,79 @@
+"""Scale-decoupled distillation (SDD): the logits of image regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import linear
+
+from limbeck import functional
+from limbeck.data.base import Record
+from limbeck.functional import sdd_loss, sdd_pool
+from limbeck.methods.base import Clock, Setting
+from limbeck.methods.classifiers import FrozenClassifier, check_pooled, student_classifier
+from limbeck.methods.features import TapSpec, TapTerm, Where
+from limbeck.methods.term import Weight
+from limbeck.nn.adapters import Adapter
+
+
+class SddSpec(TapSpec):
+    """SDD as in shicaiwei123/SDD-CVPR2024@e412036.
+
+    Attributes:
+        loss: the logit loss on each region, with its published options.
+        temperature: of that loss.
+        scales: sides of the grids whose cells are the regions; the first should be 1.
+        complementary: weight of regions where the teacher is right and on the whole image wrong,
+            or the other way round.
+    """
+
+    name: Literal["sdd"] = "sdd"
+    loss: Literal["dkd", "nkd"] = "dkd"
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    scales: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 4]
+    complementary: Weight = 2.0
+
+
+class Sdd(TapTerm):
+    """A logit loss on every region of the last maps (Wei et al., CVPR 2024).
+
+    A region's logits are the classifier's word on the average of its maps. It trains the student's
+    classifier with the features that it reads, and reads the labelled samples.
+    """
+
+    Spec: ClassVar[type[TapSpec]] = SddSpec
+    where: ClassVar[Where] = "last"
+    labeled = True
+    spec: SddSpec
+
+    def __init__(self, spec: SddSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.adapter = Adapter(*self.shapes[0], grid=False, channels=False, maps=True)
+        self.teacher_classifier = FrozenClassifier(setting)
+        # In a tuple, so that the student's layer does not become a part of this module too.
+        self._student_classifier = (student_classifier(setting),)
+        student, teacher = self.pairs[0]
+        ours, theirs = self._student_classifier[0].weight, self.teacher_classifier.weight
+        check_pooled("student", self.adapter.student_shape[0], ours.shape[1], student)
+        check_pooled("teacher", self.adapter.teacher_shape[0], theirs.shape[1], teacher)
+
+    def pair_losses(  # noqa: D102
+        self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock
+    ) -> list[Tensor]:
+        student, teacher = self.adapter(*features[0])
+        loss = sdd_loss(
+            self._regions(student, self._student_classifier[0]),
+            self._regions(teacher, self.teacher_classifier),
+            self.read(batch, "y"),
+            loss=getattr(functional, f"{self.spec.loss}_loss"),
+            complementary=self.spec.complementary,
+            temperature=self.spec.temperature,
+        )
+        return [loss]
+
+    def _regions(self, maps: Tensor, classifier: Any) -> Tensor:
+        pooled = sdd_pool(maps, scales=self.spec.scales).transpose(1, 2)
+        return linear(pooled, classifier.weight, classifier.bias).transpose(1, 2)
