@@ -65,9 +65,9 @@ def commands() -> str:
     return f"{NOTE}# Commands and recipe\n\n{_INTRODUCTION}\n{verbs}\n{tables}\n{_models()}"
 
 
-_INTRODUCTION = """`limbeck VERB --help` shows the same. Verbs that take a recipe also take every key of
-it as a flag: `--training.optimizer.lr 0.1`, `--method dkd` (short for `--method.name dkd`),
-`--teachers A B C`. Flags win over the recipe file.
+_INTRODUCTION = """`limbeck VERB --help` shows the same. `train`, `distill` and `compare` take
+a recipe file, and every key of a recipe as a flag that wins over the file:
+`--training.optimizer.lr 0.1`, `--method dkd` (short for `--method.name dkd`), `--teachers A B C`.
 
 Exit status: 0 done; 1 the run failed; 2 bad input; 130 interrupted.
 """
@@ -91,10 +91,22 @@ def _verb(name: str, parser: argparse.ArgumentParser) -> str:
         lines += ["| argument | default | |", "|---|---|---|", *map(_argument, own), ""]
     if verb.recipe:
         flags = ", ".join(f"`--{flag}`" for flag in SHORTCUTS)
-        lines += [f"Takes a recipe's keys, {flags}, `--dry-run` and `--json`.", ""]
+        keys = "every key of the recipe, " if any(a.dest == "recipe" for a in own) else ""
+        lines += [f"Takes {keys}{flags}, `--dry-run` and `--json`.", ""]
     else:
         lines += ["Takes `--json`.", ""]
     return "\n".join(lines)
+
+
+def _folded(command: str) -> str:
+    """A command on lines that fit the page."""
+    lines = [""]
+    for part in command.replace(" --", "\n--").splitlines():
+        if len(lines[-1]) + len(part) > 78:
+            lines[-1] += " \\"
+            lines.append(" ")
+        lines[-1] += f" {part}"
+    return "\n".join(lines).strip()
 
 
 def _is_own(action: argparse.Action) -> bool:

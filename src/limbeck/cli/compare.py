@@ -8,20 +8,20 @@ from pathlib import Path
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
 from limbeck.cli.recipes import code_flags, read_recipe
-from limbeck.recipe import yaml
 
 
 def run(options: argparse.Namespace, overrides: Overrides) -> int:
     """Compare, and print the table and the verdict."""
     recipe = read_recipe(options, overrides)
     from limbeck.runs.api import new_folder
-    from limbeck.runs.compare import compare_job
+    from limbeck.runs.compare import arm_jobs, compare_job
     from limbeck.runs.execute import resolved
     from limbeck.runs.job import make_job
 
     job = make_job(recipe)
     if options.dry_run:
-        yaml.show(resolved(job))
+        arm_jobs(job)
+        say.recipe(options, resolved(job))
         return 0
     folder = Path(recipe.out) if recipe.out else new_folder("compare")
     try:

@@ -22,10 +22,10 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
 
     folder = Path(options.resume or recipe.out or new_folder("quickstart"))
     if options.dry_run:
-        from limbeck.recipe import yaml
         from limbeck.runs.quickstart import comparison_recipe
 
-        yaml.show(comparison_recipe(folder / "teacher", recipe.seed, recipe.training.device))
+        device = recipe.training.device
+        say.recipe(options, comparison_recipe(folder / "teacher", recipe.seed, device))
         return 0
     if not options.json:
         say.notes().print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from limbeck.recipe import yaml
 
 
 def first_rank() -> bool:
@@ -31,6 +34,14 @@ def as_json(value: Any) -> None:
     """One JSON object on standard output."""
     if first_rank():
         sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def recipe(options: argparse.Namespace, resolved: dict[str, Any]) -> None:
+    """The resolved recipe of a dry run, as YAML or as `--json`."""
+    if options.json:
+        as_json(resolved)
+    elif first_rank():
+        yaml.show(resolved)
 
 
 def interrupted(verb: str, folder: Path, typed: list[str]) -> None:

@@ -15,6 +15,7 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
     recipe = read_recipe(options, overrides)
     if recipe.teachers:
         raise InputError("train works without a teacher; `limbeck distill` takes one")
-    if recipe.method not in ("kd", "labels", {"name": "labels"}) and not options.resume:
+    given = "method" in recipe.model_fields_set and not options.resume
+    if given and recipe.method not in ("labels", {"name": "labels"}):
         raise InputError("train has no method: it trains on the labels; see `limbeck distill`")
     return train(options, overrides, recipe.model_copy(update={"method": "labels"}))

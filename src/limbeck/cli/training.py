@@ -8,7 +8,6 @@ from pathlib import Path
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
 from limbeck.cli.recipes import code_flags
-from limbeck.recipe import yaml
 from limbeck.recipe.spec import Recipe
 
 
@@ -16,15 +15,16 @@ def train(options: argparse.Namespace, overrides: Overrides, recipe: Recipe) -> 
     """Run one training and print what came of it."""
     if finished(options, recipe):
         return 0
+    from limbeck.engine.ranks import Ranks
     from limbeck.runs.api import new_folder, run_job
-    from limbeck.runs.execute import resolved
-    from limbeck.runs.job import check_models, make_job
+    from limbeck.runs.execute import make_engine, resolved
+    from limbeck.runs.job import make_job
     from limbeck.runs.report import sample_sources
 
     job = make_job(recipe)
     if options.dry_run:
-        check_models(job, job.build(recipe.seed))
-        yaml.show(resolved(job))
+        make_engine(job, Ranks(job.device))
+        say.recipe(options, resolved(job))
         return 0
     folder = Path(recipe.out) if recipe.out else new_folder(options.verb)
     try:

@@ -59,4 +59,5 @@ def _norm(loss: Tensor, features: Sequence[Tensor]) -> Tensor:
     found = [gradient.float() for gradient in gradients if gradient is not None]
     if not found:
         return loss.new_zeros((), dtype=torch.float32)
-    return torch.stack([torch.linalg.vector_norm(gradient) for gradient in found]).norm()
+    norm: Tensor = torch.stack([gradient.norm() for gradient in found]).norm()
+    return norm

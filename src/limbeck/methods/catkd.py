@@ -14,7 +14,6 @@ from limbeck.methods.base import Clock, Setting
 from limbeck.methods.classifiers import FrozenClassifier, check_pooled, student_classifier
 from limbeck.methods.features import TapSpec, TapTerm, Where
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
 
 
 class CatKDSpec(TapSpec):
@@ -47,18 +46,14 @@ class CatKD(TapTerm):
 
     def __init__(self, spec: CatKDSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapter = Adapter(*self.shapes[0], grid=False, channels=False, maps=True)
+        self.adapter = self.map_adapters(grid=False)[0]
         self.teacher_classifier = FrozenClassifier(setting)
         # In a tuple, so that the student's layer does not become a part of this module too.
         self._student_classifier = (student_classifier(setting),)
-        for who, shape, layer, path in zip(
-            ("student", "teacher"),
-            (self.adapter.student_shape, self.adapter.teacher_shape),
-            (self._student_classifier[0], self.teacher_classifier),
-            self.pairs[0],
-            strict=True,
-        ):
-            check_pooled(who, shape[0], layer.weight.shape[1], path)
+        student, teacher = self.pairs[0]
+        ours, theirs = self._student_classifier[0].weight, self.teacher_classifier.weight
+        check_pooled("student", self.adapter.student_shape[0], ours.shape[1], student)
+        check_pooled("teacher", self.adapter.teacher_shape[0], theirs.shape[1], teacher)
 
     def pair_losses(  # noqa: D102
         self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock

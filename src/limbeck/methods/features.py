@@ -89,6 +89,10 @@ class TapTerm(TermModule):
             for s, t in self.pairs
         ]
 
+    def map_adapters(self, *, grid: bool) -> list[Adapter]:
+        """For each pair what makes maps of its features, on one grid or each on its own."""
+        return [Adapter(*pair, grid=grid, channels=False, maps=True) for pair in self.shapes]
+
     def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of pair number `place`, a scalar."""
         raise NotImplementedError
@@ -143,6 +147,10 @@ class FeatureTerm(TapTerm):
         )
         self._try()
 
+    def map_adapters(self, *, grid: bool) -> list[Adapter]:
+        """For each pair what makes maps of its features, on one grid or each on its own."""
+        return [Adapter(*pair, grid=grid, channels=False, maps=True) for pair in self.shapes]
+
     def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
         loss: Tensor = self.loss(*self.adapters[place](student, teacher))
         return loss
@@ -174,9 +182,10 @@ def _term(name: str, where: Where, adapt: Need, weight: float) -> type[FeatureTe
     """The class of the feature loss called `name`, with a spec that holds the loss's options."""
     function = f"{name}_loss"
     fields: dict[str, Any] = {"name": (Literal[name], name), "weight": (Weight, weight)}
+    fields |= loss_options(function)
     base = AdapterSpec if adapt in ("channels", "shape") else TapSpec
     title = name.title().replace("_", "")
-    spec = create_model(f"{title}Spec", __base__=base, **fields, **loss_options(function))
+    spec = create_model(f"{title}Spec", __base__=base, **fields)
     content = {"Spec": spec, "where": where, "adapt": adapt, "function": function}
     content["__doc__"] = f"`{function}` on features."
     return type(title, (FeatureTerm,), content)

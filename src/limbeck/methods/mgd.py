@@ -14,7 +14,6 @@ from limbeck.data.random import derive, uniforms
 from limbeck.functional import mgd_loss
 from limbeck.methods.base import Clock, Setting
 from limbeck.methods.features import TapSpec, TapTerm, Where
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import MaskedGenerator
 
 
@@ -45,7 +44,7 @@ class Mgd(TapTerm):
 
     def __init__(self, spec: MgdSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapter = Adapter(*self.shapes[0], channels=False, maps=True)
+        self.adapter = self.map_adapters(grid=True)[0]
         channels = self.adapter.student_shape[0], self.adapter.teacher_shape[0]
         self.generator = MaskedGenerator(*channels, ratio=spec.ratio, mask=spec.mask)
 

@@ -57,9 +57,9 @@ class Ofa(TermModule):
 
     def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
         teacher, y = self.read(batch, "teacher.logits"), self.read(batch, "y")
-        options = {"temperature": self.spec.temperature, "gamma": self.spec.gamma}
+        loss = functools.partial(ofa_loss, temperature=self.spec.temperature, gamma=self.spec.gamma)
         losses = [
-            ofa_loss(branch(self.read(batch, f"student.{tap}")), teacher, y, **options)
+            loss(branch(self.read(batch, f"student.{tap}")), teacher, y)
             for tap, branch in zip(self.student_taps, self.exits, strict=True)
         ]
         return functools.reduce(torch.add, losses)

@@ -11,7 +11,6 @@ from limbeck.functional import ofd_loss, ofd_margin
 from limbeck.methods.base import Setting
 from limbeck.methods.features import TapSpec, TapTerm
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import Connector
 
 
@@ -35,14 +34,13 @@ class Ofd(TapTerm):
 
     def __init__(self, spec: OfdSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapters = nn.ModuleList(
-            Adapter(*shapes, channels=False, maps=True) for shapes in self.shapes
-        )
+        adapters = self.map_adapters(grid=True)
+        self.adapters = nn.ModuleList(adapters)
         self.connectors = nn.ModuleList(
-            Connector(a.student_shape[0], a.teacher_shape[0], relu=False) for a in self.adapters
+            Connector(a.student_shape[0], a.teacher_shape[0], relu=False) for a in adapters
         )
         for place, (_, path) in enumerate(self.pairs):
-            width = self.adapters[place].teacher_shape[0]
+            width = adapters[place].teacher_shape[0]
             self.register_buffer(f"margin{place}", _margin(setting, path, width), persistent=False)
 
     def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102

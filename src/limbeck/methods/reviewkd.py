@@ -12,7 +12,6 @@ from limbeck.data.base import Record
 from limbeck.functional import reviewkd_hcl_loss
 from limbeck.methods.base import Clock, Setting
 from limbeck.methods.features import TapSpec, TapTerm
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.fusion import ReviewFusion
 
 
@@ -35,12 +34,13 @@ class ReviewKD(TapTerm):
 
     def __init__(self, spec: ReviewKDSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapters = nn.ModuleList(
-            Adapter(*shapes, grid=False, channels=False, maps=True) for shapes in self.shapes
+        adapters = self.map_adapters(grid=False)
+        self.adapters = nn.ModuleList(adapters)
+        students = [adapter.student_shape[0] for adapter in adapters]
+        teachers = [adapter.teacher_shape for adapter in adapters]
+        self.fusion = ReviewFusion(
+            students, [t[0] for t in teachers], [(t[1], t[2]) for t in teachers]
         )
-        students = [adapter.student_shape[0] for adapter in self.adapters]
-        teachers = [adapter.teacher_shape for adapter in self.adapters]
-        self.fusion = ReviewFusion(students, [t[0] for t in teachers], [t[1:] for t in teachers])
 
     def pair_losses(  # noqa: D102
         self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock

@@ -16,7 +16,6 @@ from limbeck.methods.base import Clock, Setting
 from limbeck.methods.classifiers import FrozenClassifier, check_pooled, student_classifier
 from limbeck.methods.features import TapSpec, TapTerm, Where
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
 
 
 class SddSpec(TapSpec):
@@ -33,7 +32,7 @@ class SddSpec(TapSpec):
     name: Literal["sdd"] = "sdd"
     loss: Literal["dkd", "nkd"] = "dkd"
     temperature: Annotated[float, Field(gt=0)] = 4.0
-    scales: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 4]
+    scales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 4)
     complementary: Weight = 2.0
 
 
@@ -51,7 +50,7 @@ class Sdd(TapTerm):
 
     def __init__(self, spec: SddSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapter = Adapter(*self.shapes[0], grid=False, channels=False, maps=True)
+        self.adapter = self.map_adapters(grid=False)[0]
         self.teacher_classifier = FrozenClassifier(setting)
         # In a tuple, so that the student's layer does not become a part of this module too.
         self._student_classifier = (student_classifier(setting),)

@@ -13,7 +13,6 @@ from limbeck.functional import semckd_loss
 from limbeck.methods.base import Clock, Setting
 from limbeck.methods.features import TapSpec, TapTerm
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.fusion import LayerAssociation
 
 
@@ -41,12 +40,11 @@ class SemCKD(TapTerm):
 
     def __init__(self, spec: SemCKDSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapters = nn.ModuleList(
-            Adapter(*shapes, grid=False, channels=False, maps=True) for shapes in self.shapes
-        )
+        adapters = self.map_adapters(grid=False)
+        self.adapters = nn.ModuleList(adapters)
         self.association = LayerAssociation(
-            [adapter.student_shape[0] for adapter in self.adapters],
-            [adapter.teacher_shape[0] for adapter in self.adapters],
+            [adapter.student_shape[0] for adapter in adapters],
+            [adapter.teacher_shape[0] for adapter in adapters],
             batch=spec.batch,
         )
 

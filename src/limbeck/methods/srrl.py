@@ -11,7 +11,6 @@ from limbeck.methods.base import Setting
 from limbeck.methods.classifiers import FrozenClassifier, check_pooled
 from limbeck.methods.features import TapSpec, TapTerm, Where
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import Connector
 
 
@@ -37,7 +36,7 @@ class Srrl(TapTerm):
 
     def __init__(self, spec: SrrlSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapter = Adapter(*self.shapes[0], grid=False, channels=False, maps=True)
+        self.adapter = self.map_adapters(grid=False)[0]
         channels = self.adapter.student_shape[0], self.adapter.teacher_shape[0]
         self.connector = Connector(*channels)
         self.classifier = FrozenClassifier(setting)

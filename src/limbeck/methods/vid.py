@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
 from limbeck.functional import vid_loss
 from limbeck.methods.base import Setting
 from limbeck.methods.features import TapSpec, TapTerm
-from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import VariationalHead
 
 
@@ -32,15 +31,14 @@ class Vid(TapTerm):
 
     def __init__(self, spec: VidSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        self.adapters = nn.ModuleList(
-            Adapter(*shapes, channels=False, maps=True) for shapes in self.shapes
-        )
+        adapters = self.map_adapters(grid=True)
+        self.adapters = nn.ModuleList(adapters)
         self.heads = nn.ModuleList(
             VariationalHead(a.student_shape[0], a.teacher_shape[0], variance=spec.variance)
-            for a in self.adapters
+            for a in adapters
         )
 
     def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
         student, teacher = self.adapters[place](student, teacher)
-        head = self.heads[place]
+        head = cast(VariationalHead, self.heads[place])
         return vid_loss(head(student), teacher, log_scale=head.log_scale)

@@ -183,7 +183,7 @@ class Training(Spec):
         log_every: steps between two log lines (and host synchronisations).
         checkpoint_every: epochs between checkpoints.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        workers: processes that read streamed samples.
+        workers: threads that read streamed samples ahead.
         strategy: `replicate`, or `shard` the student over the ranks.
         compile: compile the student with `torch.compile`.
     """

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from limbeck.engine.ranks import Ranks
 from limbeck.errors import InputError
 from limbeck.methods.build import MethodLike, method_name, parse_method
 from limbeck.recipe import yaml
@@ -16,7 +17,7 @@ from limbeck.recipe.folder import read_json, write_json
 from limbeck.recipe.override import merge
 from limbeck.recipe.spec import ArmSpec, CompareSpec, InputSpec, Recipe, Training
 from limbeck.runs.api import make_recipe, new_folder, teacher_list, validate
-from limbeck.runs.execute import execute, resolved
+from limbeck.runs.execute import execute, make_engine, resolved
 from limbeck.runs.job import Job, StudentLike, TeacherLike, make_job
 from limbeck.runs.progress import Bars, bars
 
@@ -122,10 +123,7 @@ def compare_job(
 ) -> Comparison:
     """Compare the arms that the job's recipe names."""
     spec = job.recipe.compare or CompareSpec()
-    if not len(job.teachers):
-        raise InputError("a comparison needs a teacher; give one with --teacher MODEL")
-    job.task.better(spec.metric)
-    jobs = {name: arm_job(job, name, arm) for name, arm in _arms(spec, job).items()}
+    jobs = arm_jobs(job)
     _claim(folder, job, resume)
     tuning = len(spec.temperatures) * len(spec.weights)
     total = tuning + (len(jobs) + 1) * spec.seeds
@@ -134,6 +132,25 @@ def compare_job(
         order = [NO_TEACHER, TUNED, *(name for name in jobs if name not in (NO_TEACHER, TUNED))]
         runs = {name: _run_arm(jobs[name], name, spec.seeds, folder, display) for name in order}
     return _conclude(job, folder, runs, spec.metric)
+
+
+def arm_jobs(job: Job) -> dict[str, Job]:
+    """The jobs of all arms but tuned KD, each looked at before the first of them trains.
+
+    Raises:
+        InputError: no teacher, an unknown metric, or an arm that does not fit; it is named.
+    """
+    spec = job.recipe.compare or CompareSpec()
+    if not len(job.teachers):
+        raise InputError("a comparison needs a teacher; give one with --teacher MODEL")
+    job.task.better(spec.metric)
+    jobs = {name: arm_job(job, name, arm) for name, arm in _arms(spec, job).items()}
+    for name, arm in jobs.items():
+        try:
+            make_engine(arm, Ranks(arm.device))
+        except InputError as error:
+            raise InputError(f"arm {name!r}: {error}") from None
+    return jobs
 
 
 def _arms(spec: CompareSpec, job: Job) -> dict[str, ArmSpec]:

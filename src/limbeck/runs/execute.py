@@ -28,7 +28,7 @@ from limbeck.recipe import yaml
 from limbeck.recipe.folder import RunFolder
 from limbeck.runs.card import make_card
 from limbeck.runs.environment import environment
-from limbeck.runs.job import Job, check_models
+from limbeck.runs.job import Job, check_batch, check_models
 from limbeck.runs.seeding import seeded
 
 
@@ -67,13 +67,11 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
         RunError: NaN, or a full disk.
     """
     ranks = Ranks(job.device)
-    student = job.build(job.recipe.seed)
-    check_models(job, student)
-    method = make_method(job, student)
+    engine = make_engine(job, ranks)
     place = RunFolder(ranks.agree(folder), resume=resume, writer=ranks.first)
     try:
         _describe(place, job)
-        loop = make_loop(job, method, ranks, place, report)
+        loop = Loop(engine, place, job.task, job.data.val, report if ranks.first else quiet)
         standing = loop.run()
         metrics, logits = _final(job, loop, standing)
         result = _deliver(job, loop, place, metrics, logits)
@@ -81,6 +79,29 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
         return result
     finally:
         place.close()
+
+
+def make_engine(job: Job, ranks: Ranks) -> Engine:
+    """All that trains the job's student, and is looked at before its folder is made.
+
+    Raises:
+        InputError: models, data, method and training do not fit one another.
+    """
+    student = job.build(job.recipe.seed)
+    check_models(job, student)
+    method = make_method(job, student)
+    feed = make_feed(job, ranks, method)
+    check_batch(job, student, feed.batch(0))
+    return Engine(
+        method,
+        job.teachers,
+        feed,
+        job.recipe.training,
+        adapter=job.adapter,
+        ranks=ranks,
+        device=job.device,
+        seed=job.recipe.seed,
+    )
 
 
 def make_method(job: Job, student: nn.Module) -> Method:
@@ -124,21 +145,6 @@ def _survey(job: Job, student: nn.Module | None) -> dict[str, tuple[int, ...]]:
         teacher = job.teachers.members[0]
         return tap_shapes(teacher.modules()[0], teacher.modules()[1](batch["x"]))
     return tap_shapes(student, job.adapter(batch["x"]))
-
-
-def make_loop(job: Job, method: Method, ranks: Ranks, folder: RunFolder, report: Report) -> Loop:
-    """The loop that trains `method`."""
-    engine = Engine(
-        method,
-        job.teachers,
-        make_feed(job, ranks, method),
-        job.recipe.training,
-        adapter=job.adapter,
-        ranks=ranks,
-        device=job.device,
-        seed=job.recipe.seed,
-    )
-    return Loop(engine, folder, job.task, job.data.val, report if ranks.first else quiet)
 
 
 def make_feed(job: Job, ranks: Ranks, method: Method) -> Feed:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Record, Split
+from limbeck.data.texts import UNKNOWN
 from limbeck.engine.evaluate import collect
 from limbeck.engine.ranks import choose_device
 from limbeck.errors import InputError
@@ -119,9 +120,12 @@ def make_job(
     _refuse_same(student, teachers or [])
     method = parse_method(recipe.method)
     device = choose_device(recipe.training.device)
-    loaded = load_data(recipe.data if data is None else data)
+    loaded = load_data(
+        recipe.data if data is None else data, spec=recipe.data, workers=recipe.training.workers
+    )
     task = build_task(recipe, loaded)
     task.check(loaded)
+    task.better(recipe.training.metric)
     loaded = _on_device(loaded, device)
     student = recipe.student if student is None else student
     given = recipe.teachers if teachers is None else teachers
@@ -159,11 +163,11 @@ def named_model(name: str, data: Data, task: Task) -> nn.Module:
 
 
 def sized(reference: ModelRef, data: Data) -> ModelRef:
-    """A text encoder of ours learns here how many words the data has."""
-    known = data.encode.get("vocabulary")
-    if known is None or reference.source != "limbeck" or "vocabulary" in reference.options:
+    """A text encoder of ours learns here how many token ids the data has."""
+    words = data.encode.get("text", {}).get("vocabulary")
+    if words is None or reference.name != "text" or "vocabulary" in reference.options:
         return reference
-    return reference.with_options(vocabulary=len(known))
+    return reference.with_options(vocabulary=len(words) + UNKNOWN + 1)
 
 
 def make_adapter(spec: InputSpec | None, data: Data) -> InputAdapter:
@@ -226,6 +230,19 @@ def check_models(job: Job, student: nn.Module) -> None:
     for teacher in job.teachers.members:
         logits = _attempt(partial(_logits, teacher, batch), f"teacher {teacher.name!r}", batch)
         _compare_width(logits, job, f"teacher {teacher.name!r}")
+
+
+def check_batch(job: Job, student: nn.Module, batch: Record) -> None:
+    """Run a copy of the student in training mode on the beginning of a batch of the training.
+
+    Raises:
+        InputError: a model that works in evaluation only, as batch normalization of one sample does.
+    """
+    trial = Forward(copy.deepcopy(student).train(), job.adapter)
+    with seeded(job.recipe.seed, "trial"), torch.no_grad():
+        x = batch["x"][:2]
+        who = "student, in training," if len(x) > 1 else "student, in batches of one sample,"
+        _attempt(lambda: trial(x)["logits"], who, batch)
 
 
 def _logits(teacher: Teacher, batch: Record) -> Tensor:
