@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from limbeck import functional
-from limbeck.cli.arguments import SHORTCUTS, VERBS, make_parser
+from limbeck.cli.arguments import VERBS, make_parser
 from limbeck.methods.build import spec_class
 from limbeck.methods.registry import METHODS
 from limbeck.models.catalog import NETWORKS
@@ -78,23 +78,18 @@ _EXAMPLE = "<!-- not run: an example, which names runs of yours -->"
 
 def _verb(name: str, parser: argparse.ArgumentParser) -> str:
     verb = VERBS[name]
-    lines = [f"## limbeck {name}", "", f"{parser.description}", ""]
-    lines += [
-        "<!-- not run: an example, which names runs of yours -->",
-        "```bash",
-        verb.example,
-        "```",
+    arguments = [_argument(action) for action in parser._actions if action.dest != "help"]
+    lines = [
+        f"## limbeck {name}\n\n{parser.description}\n",
+        f"{_EXAMPLE}\n```bash\n{_folded(verb.example)}\n```\n",
+        "| argument | default | |\n|---|---|---|",
+        *arguments,
         "",
     ]
-    own = [a for a in parser._actions if a.dest != "help" and _is_own(a)]
-    if own:
-        lines += ["| argument | default | |", "|---|---|---|", *map(_argument, own), ""]
-    if verb.recipe:
-        flags = ", ".join(f"`--{flag}`" for flag in SHORTCUTS)
-        keys = "every key of the recipe, " if any(a.dest == "recipe" for a in own) else ""
-        lines += [f"Takes {keys}{flags}, `--dry-run` and `--json`.", ""]
-    else:
-        lines += ["Takes `--json`.", ""]
+    if verb.recipe and not verb.reads:
+        lines.append("And every key of the [recipe](#recipe).\n")
+    elif keys := [key for key in verb.reads if key not in verb.shortcuts.values()]:
+        lines.append(f"Of the [recipe](#recipe) also: {', '.join(f'`--{key}`' for key in keys)}.\n")
     return "\n".join(lines)
 
 
@@ -109,13 +104,9 @@ def _folded(command: str) -> str:
     return "\n".join(lines).strip()
 
 
-def _is_own(action: argparse.Action) -> bool:
-    return action.dest not in (*SHORTCUTS, "json", "dry_run")
-
-
 def _argument(action: argparse.Action) -> str:
     name = action.option_strings[0] if action.option_strings else action.metavar or action.dest
-    default = "" if action.default is None else f"`{action.default}`"
+    default = "" if action.default in (None, False) else f"`{action.default}`"
     if isinstance(action.default, list):
         default = f"`{' '.join(action.default)}`"
     words = action.help or ""

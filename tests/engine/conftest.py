@@ -42,7 +42,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = place / "twin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[limbeck.methods]\ntwin = twin:ENTRY\ngreedy = twin:GREEDY\n")
+    (info / "entry_points.txt").write_text(
+        "[limbeck.methods]\ntwin = twin:ENTRY\ngreedy = twin:GREEDY\n"
+    )
     (place / "twin.py").write_text((HERE / "twin.py").read_text())
     return place
 
@@ -66,25 +68,18 @@ class Command:
             "COLUMNS": "200",
         }
 
-    def start(self, *words: str, limit_file_size: int | None = None) -> subprocess.Popen[str]:
-        def limit() -> None:
-            import resource
-
-            if limit_file_size is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_size, limit_file_size))
-
+    def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "limbeck", *words],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=limit,
         )
 
-    def __call__(self, *words: str, status: int = 0, limit_file_size: int | None = None) -> str:
+    def __call__(self, *words: str, status: int = 0) -> str:
         """Run to the end, check the status, and return what was said on standard error."""
-        process = self.start(*words, limit_file_size=limit_file_size)
+        process = self.start(*words)
         out, error = process.communicate(timeout=120)
         assert process.returncode == status, error + out
         assert "Traceback" not in error

@@ -173,7 +173,9 @@ def make_parser() -> Parser:
         epilog="limbeck VERB --help shows the flags and an example of each.",
     )
     parser.add_argument("--version", action="version", version=f"limbeck {__version__}")
-    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB [flags]", prog="limbeck")
+    verbs = parser.add_subparsers(
+        title="verbs", dest="verb", metavar="VERB [flags]", prog="limbeck"
+    )
     for name, verb in VERBS.items():
         _add_verb(verbs, name, verb)
     return parser
@@ -191,7 +193,7 @@ def _add_verb(verbs: Any, name: str, verb: Verb) -> None:
     )
     verb.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    for flag, path in verb.shortcuts.items():
+    for flag in verb.shortcuts:
         parser.add_argument(f"--{flag}", help=_SHORTCUT_HELP[flag])
     if "seed" in verb.shortcuts:
         parser.add_argument(
@@ -246,9 +248,9 @@ def parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, Ove
 
 
 _OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats", "shape", "classes")
-_LISTS = frozenset(
-    "teachers taps classes views class_weights betas milestones temperatures weights mean std"
-    .split()
+_LISTS = (
+    *("teachers", "taps", "classes", "mean", "std", "views", "class_weights"),
+    *("betas", "milestones", "temperatures", "weights"),
 )
 """Keys that take all the words that follow."""
 

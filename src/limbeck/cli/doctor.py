@@ -38,8 +38,10 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
         output.print(f"  {_mark(found)} {name:14} {found or 'missing'}")
     output.print("\nextras")
     for name, extra in facts["extras"].items():
-        hint = "" if extra["installed"] else f"  [dim]pip install 'limbeck\\[{name}]'[/dim]"
-        output.print(f"  {_mark(extra['installed'])} {name:14} {extra['brings']}{hint}")
+        output.print(f"  {_mark(extra['installed'])} {name:14} {extra['brings']}")
+    missing = [name for name, extra in facts["extras"].items() if not extra["installed"]]
+    if missing:
+        output.print(f"\nall that is missing: pip install 'limbeck\\[{','.join(missing)}]'")
     return 0
 
 

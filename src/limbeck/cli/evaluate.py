@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
@@ -17,18 +18,19 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
 
     metrics = evaluate(
         options.run,
-        recipe.data.source if given else None,
+        recipe.data if given else None,
         split=options.split,
-        label=recipe.data.label,
+        metric=recipe.training.metric,
         model=own_model(recipe, options.run),
         device=recipe.training.device,
+        workers=recipe.training.workers,
     )
+    # A file or folder is evaluated whole, not a split of it.
+    split = "data" if given and Path(recipe.data.source).exists() else options.split
     if options.json:
-        say.as_json({"run": options.run, "split": options.split, "metrics": metrics})
+        say.as_json({"run": options.run, "split": split, "metrics": metrics})
         return 0
     from limbeck.report.layout import rich_run
 
-    say.results().print(
-        rich_run({f"{options.split}.{name}": value for name, value in metrics.items()})
-    )
+    say.results().print(rich_run({f"{split}.{name}": value for name, value in metrics.items()}))
     return 0

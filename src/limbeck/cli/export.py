@@ -17,7 +17,14 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
     out = recipe.out or str(Path(options.run if Path(options.run).is_dir() else ".") / "export")
     from limbeck.runs.export import export
 
-    card = export(options.run, out, formats=options.formats, model=own_model(recipe, options.run))
+    card = export(
+        options.run,
+        out,
+        formats=options.formats,
+        data=recipe.data if "data" in recipe.model_fields_set else None,
+        model=own_model(recipe, options.run),
+        workers=recipe.training.workers,
+    )
     if options.json:
         say.as_json({"out": out, "exports": card["exports"]})
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
-from limbeck.methods.registry import all_methods
+from limbeck.methods.registry import Entry, all_methods
 
 
 def run(options: argparse.Namespace, overrides: Overrides) -> int:
@@ -20,12 +21,20 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
             }
         )
         return 0
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for header in ("method", "what it does", "needs", "paper"):
-        table.add_column(header, overflow="fold")
-    for name, entry in methods.items():
-        table.add_row(f"[cyan]{name}[/cyan]", entry.summary, entry.needs, entry.paper)
-    say.results().print(table)
+    show(methods)
     return 0
+
+
+def show(methods: Mapping[str, Entry]) -> None:
+    """A line a method, or two where the terminal is too narrow for one."""
+    output = say.results()
+    rows = {name: (entry.summary, entry.needs, entry.paper) for name, entry in methods.items()}
+    first = max(map(len, rows))
+    widths = [max(len(row[column]) for row in rows.values()) for column in range(3)]
+    narrow = output.is_terminal and output.width < first + sum(widths) + 6
+    for name, (summary, needs, paper) in rows.items():
+        head = f"[cyan]{name:{first}}[/cyan]  {summary:{widths[0]}}"
+        rest = f"[dim]{needs:{widths[1]}}  {paper}[/dim]"
+        output.print(head.rstrip() if narrow else f"{head}  {rest}", soft_wrap=True)
+        if narrow:
+            output.print(f"{'':{first}}  {rest}", soft_wrap=True)

@@ -43,11 +43,20 @@ def load_inputs(
     """
     path = Path(path)
     check_path(path)
-    split = _read(path, encode, tensors or {})
+    return _checked(_read(path, encode, tensors or {}), shape, path)
+
+
+def array_inputs(x: Any, encode: Mapping[str, Any], shape: tuple[int, ...]) -> Split:
+    """The same for an array or tensor of samples."""
+    what = "the array"
+    return _checked(_from_array(x, encode, what), shape, what)
+
+
+def _checked(split: Split, shape: tuple[int, ...], what: Path | str) -> Split:
     found = tuple(split.fetch(torch.zeros(1, dtype=torch.int64))["x"].shape[1:])
     if found != tuple(shape):
-        raise InputError(f"samples of {path} have shape {found}, those of the training {shape}")
-    check_finite(split, f"{path}")
+        raise InputError(f"samples of {what} have shape {found}, those of the training {shape}")
+    check_finite(split, f"{what}")
     return split
 
 
@@ -59,7 +68,7 @@ def _read(path: Path, encode: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
         arrays = read_npz(path)
         if "x" not in arrays:
             raise InputError(f"{path} has no array 'x'; it holds {', '.join(arrays) or 'nothing'}")
-        return _like(ArraySplit(samples(arrays["x"], f"x of {path}")), encode, path)
+        return _from_array(arrays["x"], encode, f"x of {path}")
     if path.suffix in (".csv", ".parquet") and kind in ("table", "text"):
         table = read_table(path)
         return ArraySplit(encode_table(table, encode, tensors, source=str(path)))
@@ -70,7 +79,15 @@ def _read(path: Path, encode: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     )
 
 
-def _like(split: Split, encode: Mapping[str, Any], path: Path) -> Split:
+def _from_array(array: Any, encode: Mapping[str, Any], what: str) -> Split:
+    x = samples(array, what)
+    if x.ndim == 3 and encode.get("channels") == 1:
+        # (N, H, W), as images of one channel often lie about.
+        x = x[:, None]
+    return _like(ArraySplit(x), encode, what)
+
+
+def _like(split: Split, encode: Mapping[str, Any], what: Path | str) -> Split:
     """Samples in the training's dtype; bytes become floats only where these were in [0, 1]."""
     found = split.fetch(torch.zeros(1, dtype=torch.int64))["x"].dtype
     wanted = encode["dtype"]
@@ -79,7 +96,7 @@ def _like(split: Split, encode: Mapping[str, Any], path: Path) -> Split:
     if found == torch.uint8 and encode.get("unit") and isinstance(split, ArraySplit):
         return ArraySplit(to_float(split.x), split.y, split.ids)
     raise InputError(
-        f"samples of {path} are {str(found).removeprefix('torch.')}, those of the training were "
+        f"samples of {what} are {str(found).removeprefix('torch.')}, those of the training were "
         f"{wanted}: bring them in the same scaling"
     )
 

@@ -49,23 +49,25 @@ class Setting:
     Attributes:
         task: supervised loss and metrics.
         classes: width of the logits.
-        samples: number of labelled training samples.
+        ids: of the labelled training samples, in their order, on the CPU.
         teachers: how many teachers there are.
         live: whether the teachers can be run on inputs of the method's own.
         seed: for the initialisation of the method's own modules.
         observe: runs student and teachers on two samples and returns the record, with the
             given taps of each; for adapters that need the shapes.
+        module: the module at a path of the "student" or of the (first) "teacher".
         survey: "student" or "teacher" to every module path with the shape of its output for one
             sample.
     """
 
     task: Task
     classes: int
-    samples: int
+    ids: Tensor
     teachers: int
     live: bool
     seed: int
     observe: Callable[[Sequence[str], Sequence[str]], Record]
+    module: Callable[[str, str], nn.Module]
     survey: Callable[[str], Mapping[str, tuple[int, ...]]]
 
     @cached_property

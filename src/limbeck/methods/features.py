@@ -69,11 +69,7 @@ class TapTerm(TermModule):
 
     def __init__(self, spec: TapSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        if setting.teachers > 1:
-            raise InputError(
-                f"the method {spec.name!r} compares features with those of one teacher, but there "
-                f"are {setting.teachers}; give one"
-            )
+        one_teacher(setting, spec.name)
         self.pairs = auto_pairs(setting, self.where) if spec.taps == "auto" else list(spec.taps)
         self.student_taps = tuple(dict.fromkeys(student for student, _ in self.pairs))
         self.teacher_taps = tuple(dict.fromkeys(teacher for _, teacher in self.pairs))
@@ -112,6 +108,15 @@ class TapTerm(TermModule):
             labels = self.setting.task.loss(batch["student.logits"], batch)
             losses = self.balance(losses, owned, labels)
         return functools.reduce(torch.add, losses)
+
+
+def one_teacher(setting: Setting, name: str) -> None:
+    """Refuses several teachers, whose features would be as many losses."""
+    if setting.teachers > 1:
+        raise InputError(
+            f"the method {name!r} compares features with those of one teacher, but there are "
+            f"{setting.teachers}; give one"
+        )
 
 
 def auto_pairs(setting: Setting, where: Where) -> list[tuple[str, str]]:

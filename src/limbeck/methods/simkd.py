@@ -16,7 +16,7 @@ from limbeck.methods.classifiers import (
     check_pooled,
     classifier_path,
 )
-from limbeck.methods.features import Pairs, auto_pairs
+from limbeck.methods.features import Pairs, auto_pairs, one_teacher
 from limbeck.methods.term import Weight
 from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import ReuseProjector
@@ -48,6 +48,7 @@ class SimKD(Method):
 
     def __init__(self, student: nn.Module, setting: Setting, spec: SimKDSpec) -> None:
         super().__init__(student, setting)
+        one_teacher(setting, spec.name)
         self.spec = spec
         pairs = auto_pairs(setting, "last") if spec.taps == "auto" else spec.taps
         self.student_tap, self.teacher_tap = pairs[0]

@@ -91,7 +91,7 @@ class Adapter(nn.Module):
         ours, theirs = width(self.student_shape), width(self.teacher_shape)
         self.layer = _layer(ours, theirs, len(self.student_shape), kind) if channels else None
         if self.layer is not None:
-            self.student_shape = _with_width(self.student_shape, theirs)
+            self.student_shape = with_width(self.student_shape, theirs)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Both features as the loss wants them; the teacher's is never trained through."""
@@ -163,7 +163,8 @@ def width(shape: Shape) -> int:
     return shape[1] if len(shape) == 2 else shape[0]
 
 
-def _with_width(shape: Shape, channels: int) -> Shape:
+def with_width(shape: Shape, channels: int) -> Shape:
+    """The same shape with other channels."""
     return (shape[0], channels) if len(shape) == 2 else (channels, *shape[1:])
 
 

@@ -86,27 +86,28 @@ def penultimate(shapes: Shapes, owner: str = "model") -> str:
 
 
 def hidden(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """All modules but the last ones, which give the logits."""
+    """All modules but the last, which gives the logits, and those inside that give the same."""
     paths = list(shapes)
-    output = shapes[paths[-1]] if paths else ()
-    while paths and shapes[paths[-1]] == output:
-        paths.pop()
+    while paths:
+        last = paths.pop()
+        if not paths or not paths[-1].startswith(f"{last}.") or shapes[paths[-1]] != shapes[last]:
+            break
     return {path: shapes[path] for path in paths}
 
 
 def _map_stages(shapes: Shapes) -> list[str]:
     """The last module of each resolution, no deeper in the module tree than it takes.
 
-    One resolution may be missed for a flatter choice; it is that of a stem, or of the first
-    convolution of a network whose stages begin by halving.
+    The first resolution may be missed for a flatter choice: in a network whose stages halve, it
+    is that of the first convolution alone.
     """
     maps = {path: shape for path, shape in shapes.items() if len(shape) > 2}
-    every = {shape[1:] for shape in maps.values()}
+    resolutions = list(dict.fromkeys(shape[1:] for shape in maps.values()))
     found: dict[tuple[int, ...], str] = {}
     for depth in range(8):
         # Later modules overwrite earlier ones: the last of each resolution stays.
         found = {s[1:]: path for path, s in maps.items() if path.count(".") <= depth}
-        if len(found) >= max(len(every) - 1, 1):
+        if found and found.keys() >= set(resolutions[1:]):
             break
     chosen = [path for path in maps if path in found.values()]
     if len(chosen) > 1 and _only_pools(maps[chosen[-2]], maps[chosen[-1]]):

@@ -44,6 +44,8 @@ def _several(item: Any) -> Any:
     return BeforeValidator(_as_list, json_schema_input_type=item | list[item])
 
 
+Temperature = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Numbers = Annotated[list[float], _several(float)]
 Names = Annotated[list[str], _several(str)]
 
@@ -93,7 +95,7 @@ class DataSpec(Spec):
         encode: how texts become vectors.
         features: width of the encoded text (hashed columns, or components of the SVD).
         length: tokens kept of each text with `encode: tokens`.
-        val: share of the training samples held out for validation where the source has no such part.
+        val: share of the training samples held out for validation where the source has none.
         test: share held out for the test where the source has no such part.
         limit: use only this many training samples (stratified), validation included.
         labels: keep the labels of only this many training samples; the others join the pool.
@@ -244,7 +246,7 @@ class CompareSpec(Spec):
     """Arms by seeds under one recipe.
 
     Attributes:
-        arms: name to what the arm changes. `none` (no teacher) and `kd_tuned` always run beside them.
+        arms: name to what the arm changes; `none` (no teacher) and `kd_tuned` always run too.
         seeds: how many seeds each arm is trained with: `seed`, `seed` + 1, ...
         temperatures: grid of the tuned KD arm.
         weights: grid of the tuned KD arm: share of the soft labels in the loss.
@@ -253,8 +255,8 @@ class CompareSpec(Spec):
 
     arms: dict[str, ArmSpec] = {}
     seeds: int = Field(3, ge=2)
-    temperatures: list[Annotated[float, Field(gt=0)]] = [1.0, 2.0, 4.0, 8.0]
-    weights: list[Annotated[float, Field(gt=0, le=1)]] = [0.5, 0.9]
+    temperatures: Annotated[list[Temperature], _several(Temperature)] = [1.0, 2.0, 4.0, 8.0]
+    weights: Annotated[list[Share], _several(Share)] = [0.5, 0.9]
     metric: str = "accuracy"
 
 

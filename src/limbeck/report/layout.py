@@ -10,6 +10,7 @@ from limbeck.report import words
 from limbeck.report.statistics import direction
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table as RichTable
 
 _MARKS = {1: " ▲", -1: " ▼", 0: ""}
@@ -144,26 +145,40 @@ def _short(header: str) -> str:
     return known.get(header, header.replace(", batch ", "\n@"))
 
 
-def rich_run(metrics: Mapping[str, float]) -> RichTable:
+def rich_run(metrics: Mapping[str, float]) -> Group:
     """The final metrics of one run for the terminal, a metric a line, a split a column.
 
     Args:
         metrics: by keys such as `test.accuracy` and `best.val.accuracy`.
     """
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    keys = [words.split_key(key) for key in metrics if key != "best.epoch"]
-    places = dict.fromkeys(place for place, _ in keys)
-    shown = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    if "best.epoch" in metrics:
-        shown.caption = f"Validation was best in epoch {metrics['best.epoch']:.0f}."
+    keys = [words.split_key(key) for key in metrics]
+    places = [place for place in ("train", "val", "test", "data") if place in dict(keys)]
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("metric")
     for place in places:
         shown.add_column(words.place(place), justify="right")
-    for name in dict.fromkeys(name for _, name in keys):
+    for name in dict.fromkeys(name for place, name in keys if place in places):
         values = [metrics.get(f"{place}.{name}") for place in places]
         cells = (words.title(name), *(words.number(value, name) for value in values))
         shown.add_row(*(Text(cell) for cell in cells))
-    return shown
+    return Group(shown, *_delivered(metrics))
+
+
+def _delivered(metrics: Mapping[str, float]) -> list[str]:
+    """A line that says which epoch the metrics are of, and what the other one reached."""
+    if "best.epoch" not in metrics:
+        return []
+    last = all(metrics.get(f"last.{key}", value) == value for key, value in metrics.items())
+    other = "best" if last else "last"
+    key = next((key for key in ("test.accuracy", "val.accuracy") if key in metrics), "")
+    found = metrics.get(f"{other}.{key}")
+    reached = "" if found is None else f" ({words.place(key[:-9])} accuracy {100 * found:.1f} %)"
+    epoch = f"{metrics['best.epoch']:.0f}"
+    if last:
+        return [f"delivered: last epoch; best on validation was epoch {epoch}{reached}"]
+    return [f"delivered: epoch {epoch}, best on validation; not the last epoch{reached}"]

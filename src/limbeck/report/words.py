@@ -9,7 +9,13 @@ PERCENT = ("accuracy", "agreement", "top5", "f1")
 
 NOTHING = "–"
 _NAMES = {"nll": "NLL", "ece": "ECE", "f1": "F1", "top5": "top-5", "brier": "Brier"}
-_PLACES = {"test": "test", "val": "validation", "best": "best epoch", "last": "last epoch"}
+_PLACES = {
+    "test": "test",
+    "val": "validation",
+    "data": "data",
+    "best": "best epoch",
+    "last": "last epoch",
+}
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from limbeck.methods.build import MethodLike, method_name, parse_method
 from limbeck.recipe import yaml
 from limbeck.recipe.folder import read_json, write_json
 from limbeck.recipe.override import merge
-from limbeck.recipe.spec import ArmSpec, CompareSpec, InputSpec, Recipe, Training
+from limbeck.recipe.spec import ArmSpec, CompareSpec, InputSpec, Training
 from limbeck.runs.api import make_recipe, new_folder, teacher_list, validate
 from limbeck.runs.execute import execute, make_engine, resolved
 from limbeck.runs.job import Job, StudentLike, TeacherLike, make_job
@@ -113,8 +113,7 @@ def compare(
 
 def _arm_specs(arms: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: arm.model_dump() if isinstance(arm, ArmSpec) else {"method": arm}
-        for name, arm in arms.items()
+        name: arm if isinstance(arm, ArmSpec) else {"method": arm} for name, arm in arms.items()
     }
 
 
@@ -172,14 +171,13 @@ def arm_job(job: Job, name: str, arm: ArmSpec) -> Job:
     Raises:
         InputError: the arm does not fit; it is named.
     """
-    content = job.recipe.model_dump(exclude={"compare"}, exclude_unset=True)
-    if arm.method is not None:
-        content["method"] = arm.method
+    content = job.recipe.model_dump(exclude={"compare", "method"}, exclude_unset=True)
+    content["method"] = job.recipe.method if arm.method is None else arm.method
     if arm.student is not None:
         content["student"] = arm.student
     content["training"] = merge(content.get("training", {}), arm.training)
     try:
-        parse_method(content.get("method", "kd"))
+        parse_method(content["method"])
         return job.change(validate(content), arm.student, arm.teachers)
     except InputError as error:
         raise InputError(f"arm {name!r}: {error}") from None
@@ -245,7 +243,7 @@ def kd(temperature: float, weight: float) -> dict[str, Any]:
 
 
 def _with_seed(job: Job, seed: int) -> Job:
-    return job.change(Recipe.model_validate(job.recipe.model_dump() | {"seed": seed}))
+    return job.change(job.recipe.model_copy(update={"seed": seed}))
 
 
 def _run_arm(job: Job, name: str, seeds: int, folder: Path, display: Bars) -> list[Path]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.base import ArraySplit, Data, Record, Split
-from limbeck.data.inputs import load_inputs, load_labels
+from limbeck.data.base import Data, Record, Split
+from limbeck.data.inputs import array_inputs, load_inputs, load_labels
 from limbeck.data.load import load_data
 from limbeck.engine.checkpoint import load_tensors
 from limbeck.engine.evaluate import collect
@@ -23,8 +23,10 @@ from limbeck.nn.input import InputAdapter
 from limbeck.recipe import yaml
 from limbeck.recipe.folder import read_json
 from limbeck.recipe.spec import DataSpec
+from limbeck.runs.api import validate
 from limbeck.runs.load import load
 from limbeck.tasks.base import Task
+from limbeck.tasks.build import own_metric
 from limbeck.tasks.classification import Classification
 
 
@@ -54,7 +56,11 @@ class Delivered:
 
 
 def delivered(
-    path: str | Path, *, model: nn.Module | None = None, device: str = "auto"
+    path: str | Path,
+    *,
+    model: nn.Module | None = None,
+    device: str = "auto",
+    metric: str = "accuracy",
 ) -> Delivered:
     """The student in a run or export folder, with its input adapter.
 
@@ -71,7 +77,8 @@ def delivered(
         None if known["std"] is None else tuple(known["std"]),
         None if size is None else (size[0], size[1]),
     ).to(where)
-    return Delivered(card, Forward(student, adapter), Classification(card.classes), where)
+    task = Classification(card.classes, extra=own_metric(metric))
+    return Delivered(card, Forward(student, adapter), task, where)
 
 
 def evaluate(
@@ -79,20 +86,23 @@ def evaluate(
     data: Any = None,
     *,
     split: str = "test",
-    label: str = "label",
+    metric: str = "accuracy",
     model: nn.Module | None = None,
     device: str = "auto",
+    workers: int = 0,
 ) -> dict[str, float]:
     """Metrics of a delivered student.
 
     Args:
         run: the folder of a run or an export, or its card.
-        data: a labelled file or folder, evaluated whole; a `Data` or arrays, of which `split` is
-            taken; None: the data that the run was made with.
+        data: a labelled file or folder, evaluated whole; a named set, a `Data` or arrays, of which
+            `split` is taken; a `DataSpec`, where the label column has another name; None: the
+            data that the run was made with.
         split: `train`, `val` or `test`.
-        label: the label column of a table.
+        metric: one of the user's own, `module:function`, to be added to those of the task.
         model: a module of the student's architecture, for one that was built in Python.
         device: as in training.
+        workers: threads that read streamed samples ahead.
 
     Returns:
         Every metric of the task, by name.
@@ -100,17 +110,19 @@ def evaluate(
     Raises:
         InputError: no finished run, data that does not fit, or a split without labels.
     """
-    student = delivered(run, model=model, device=device)
-    if isinstance(data, str | Path) and os.path.exists(data):
-        inputs = _inputs(student.card, data)
-        y: Tensor | None = load_labels(data, student.card.classes, label)
-        logits = student.logits(inputs)
+    student = delivered(run, model=model, device=device, metric=metric)
+    spec = data if isinstance(data, DataSpec) else DataSpec()
+    source = spec.source if isinstance(data, DataSpec) else data
+    y: Tensor | None
+    if isinstance(source, str | Path) and os.path.exists(source):
+        part = _inputs(student.card, source)
+        y = load_labels(source, student.card.classes, spec.label)
     else:
-        part = _split(student.card, data, split)
-        y, logits = part.y, student.logits(part)
+        part = _split(student.card, data, split, workers)
+        y = part.y
     if y is None:
         raise InputError(f"the {split} split has no labels to evaluate against")
-    return student.task.metrics(logits, y)
+    return student.task.metrics(student.logits(part), y.cpu())
 
 
 def predict(
@@ -135,11 +147,7 @@ def predict(
         InputError: no finished run, or samples of another kind or shape.
     """
     student = delivered(run, model=model, device=device)
-    if isinstance(samples, str | Path):
-        split = _inputs(student.card, samples)
-    else:
-        split = ArraySplit(torch.as_tensor(samples))
-    columns = student.task.predict(student.logits(split))
+    columns = student.task.predict(student.logits(_inputs(student.card, samples)))
     names = [student.card.classes[number] for number in columns["label"].tolist()]
     return {
         "label": names,
@@ -148,32 +156,51 @@ def predict(
     }
 
 
-def _inputs(card: Card, path: str | Path) -> Split:
+def _inputs(card: Card, samples: Any) -> Split:
     """New samples, encoded exactly as those of the training were."""
-    encode = card.folder / "encode.json"
-    if not encode.exists():
-        raise InputError(
-            f"{card.folder} does not say how its samples were made, so {path} cannot be read for "
-            f"it; give arrays from Python"
-        )
+    path = card.folder / "encode.json"
+    if not path.exists():
+        raise InputError(f"{card.folder} does not say how its samples were made: it lacks {path}")
+    encode = read_json(path)
+    if not isinstance(samples, str | Path):
+        return array_inputs(samples, encode, card.shape)
     state = card.folder / "encode.safetensors"
     tensors = load_tensors(state)[0] if state.exists() else None
-    return load_inputs(path, read_json(encode), card.shape, tensors)
+    return load_inputs(samples, encode, card.shape, tensors)
 
 
-def _split(card: Card, data: Any, split: str) -> Split:
-    loaded = own_data(card) if data is None else load_data(data)
+def _split(card: Card, data: Any, split: str, workers: int) -> Split:
+    if data is None:
+        loaded = own_data(card, workers)
+    else:
+        loaded = load_data(data, workers=workers)
+        _check_alike(card, loaded)
     if split not in loaded.splits:
         raise InputError(f"{loaded.name!r} has no {split} split; it has {', '.join(loaded.splits)}")
     return loaded.splits[split]
 
 
-def own_data(card: Card) -> Data:
+def _check_alike(card: Card, data: Data) -> None:
+    """Data with splits of its own must mean by its samples and classes what the run's did."""
+    if data.classes != card.classes:
+        raise InputError(
+            f"{data.name!r} has the classes {', '.join(data.classes[:5])}, ..., but the student "
+            f"knows {', '.join(card.classes[:5])}, ..."
+        )
+    fitted = card.folder / "encode.json"
+    if data.kind in ("table", "text") and fitted.exists() and read_json(fitted) != data.encode:
+        raise InputError(
+            f"{data.name!r} makes other columns of its samples than the run's data did; give the "
+            f"path of a file, which is read as the run's was"
+        )
+
+
+def own_data(card: Card, workers: int = 0) -> Data:
     """The data that the run was made with; refused where it has changed since."""
     recipe = card.folder / "recipe.yaml"
     if not recipe.exists():
         raise InputError(f"{card.folder} holds no recipe to find its data by; give --data")
-    loaded = load_data(DataSpec.model_validate(yaml.read(recipe)["data"]))
+    loaded = load_data(validate(yaml.read(recipe)).data, workers=workers)
     known = card.content["data"].get("digests", {})
     found = loaded.facts.get("digests", {})
     changed = [name for name, digest in known.items() if found.get(name) != digest]

@@ -110,11 +110,12 @@ def make_method(job: Job, student: nn.Module) -> Method:
     setting = Setting(
         task=job.task,
         classes=job.task.outputs,
-        samples=len(job.data.train),
+        ids=job.data.train.ids.cpu(),
         teachers=len(job.teachers),
         live=job.teachers.live,
         seed=job.recipe.seed,
         observe=lambda ours, theirs: _observe(job, student, ours, theirs),
+        module=lambda who, path: _module(job, student, who, path),
         survey=lambda who: _survey(job, student if who == "student" else None),
     )
     with seeded(job.recipe.seed, "method"):
@@ -136,6 +137,12 @@ def _observe(job: Job, student: nn.Module, ours: Sequence[str], theirs: Sequence
     student.train(training)
     forward.taps.remove()
     return batch
+
+
+def _module(job: Job, student: nn.Module, who: str, path: str) -> nn.Module:
+    """A part of the student or of the first teacher."""
+    owner = student if who == "student" else job.teachers.members[0].modules()[0]
+    return owner.get_submodule(path)
 
 
 def _survey(job: Job, student: nn.Module | None) -> dict[str, tuple[int, ...]]:
@@ -191,7 +198,13 @@ def _describe(folder: RunFolder, job: Job) -> None:
 
 def resolved(job: Job) -> dict[str, Any]:
     """The recipe with every default written out."""
-    return job.recipe.model_dump(mode="json") | {"method": dump_method(job.method)}
+    plain = job.recipe.model_dump(mode="json", fallback=_named)
+    return plain | {"method": dump_method(job.method)}
+
+
+def _named(value: Any) -> str:
+    """What is no plain data, the function of a caller's own term, by its name."""
+    return str(getattr(value, "__qualname__", type(value).__name__))
 
 
 def _final(job: Job, loop: Loop, standing: Standing) -> tuple[dict[str, float], dict[str, Tensor]]:

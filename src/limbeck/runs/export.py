@@ -25,6 +25,7 @@ def export(
     data: Any = None,
     model: nn.Module | None = None,
     tolerance: float = 1e-4,
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Write a run's student in other formats, each checked against it on real samples.
 
@@ -35,6 +36,7 @@ def export(
         data: what the run was made with, where its recipe cannot find it.
         model: a module of the student's architecture, for one that was built in Python.
         tolerance: largest difference of a logit that a check lets pass.
+        workers: threads that read streamed samples ahead.
 
     Returns:
         The card; `exports` says what was written and how far it differs.
@@ -46,7 +48,7 @@ def export(
     from limbeck.data.load import load_data
 
     student = delivered(run, model=model, device="cpu")
-    loaded = own_data(student.card) if data is None else load_data(data)
+    loaded = own_data(student.card, workers) if data is None else load_data(data, workers=workers)
     if Path(out).resolve() == student.card.folder.resolve():
         raise InputError(f"export to another folder than the run's own, {out}")
     samples = loaded.val.fetch(torch.arange(min(CHECKED, len(loaded.val))))["x"]

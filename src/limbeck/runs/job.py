@@ -236,7 +236,7 @@ def check_batch(job: Job, student: nn.Module, batch: Record) -> None:
     """Run a copy of the student in training mode on the beginning of a batch of the training.
 
     Raises:
-        InputError: a model that works in evaluation only, as batch normalization of one sample does.
+        InputError: it only works in evaluation, as batch normalization of one sample does.
     """
     trial = Forward(copy.deepcopy(student).train(), job.adapter)
     with seeded(job.recipe.seed, "trial"), torch.no_grad():

@@ -30,7 +30,7 @@ def build_task(recipe: Recipe, data: Data) -> Task:
         data.classes,
         _class_weights(training, data),
         training.label_smoothing,
-        _own_metric(training.metric),
+        own_metric(training.metric),
     )
 
 
@@ -46,8 +46,17 @@ def _class_weights(training: Training, data: Data) -> Tensor | None:
     return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
-def _own_metric(name: str) -> dict[str, Metric]:
+def own_metric(name: str) -> dict[str, Metric]:
     """A user's metric `module:function`, by that name; nothing for a built-in one."""
     if ":" not in name:
         return {}
-    return {name: import_object(name)}
+    function = import_object(name)
+
+    def measure(logits: Tensor, y: Tensor) -> float:
+        try:
+            return float(function(logits, y))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise InputError(f"the metric {name!r} failed on {len(y)} samples: {reason}") from error
+
+    return {name: measure}

@@ -58,6 +58,11 @@ class Classification(Task):
                 f"classification needs labels of at least two classes; {data.name!r} has "
                 f"{len(data.classes)}"
             )
+        if data.val.y is not None:
+            # A user's metric that fails should do so now, not after the first epoch.
+            y = data.val.y.cpu()
+            for metric in self.extra.values():
+                metric(torch.zeros(len(y), len(data.classes)), y)
 
     def loss(self, logits: Tensor, batch: Record) -> Tensor:
         """Cross-entropy in float32; samples that mixup or cutmix blended get both labels."""
