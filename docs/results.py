@@ -1,4 +1,4 @@
-"""Puts a comparison's table between the markers of a page: `python docs/results.py FOLDER PAGE NAME`.
+"""Puts a comparison's table into a page: `python docs/results.py FOLDER PAGE NAME`.
 
 The page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; what stands between them is replaced
 by the `table.md` of the comparison in FOLDER.

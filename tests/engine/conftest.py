@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from limbeck_process import Command
 from safetensors.torch import save_file
 
 from limbeck.methods.registry import all_methods
@@ -56,34 +54,6 @@ def installed(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     all_methods.cache_clear()
     yield
     all_methods.cache_clear()
-
-
-class Command:
-    """`limbeck WORDS` as a process of its own."""
-
-    def __init__(self, plugin: Path) -> None:
-        self.environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(plugin),
-            "COLUMNS": "200",
-        }
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "limbeck", *words],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *words: str, status: int = 0) -> str:
-        """Run to the end, check the status, and return what was said on standard error."""
-        process = self.start(*words)
-        out, error = process.communicate(timeout=120)
-        assert process.returncode == status, error + out
-        assert "Traceback" not in error
-        return error
 
 
 @pytest.fixture(scope="session")

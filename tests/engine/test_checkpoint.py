@@ -27,7 +27,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=str(path)):
         load_tensors(path)
-    with pytest.raises(InputError, match="none.safetensors"):
+    with pytest.raises(InputError, match=r"none\.safetensors"):
         load_tensors(tmp_path / "none.safetensors")
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small import arrays, make_engine, network, parameters, settings
+from tiny_engine import arrays, make_engine, network, parameters, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -218,7 +218,7 @@ def test_two_updates_a_step_cannot_be_accumulated(own: type[Own]) -> None:
 
     own.run = run
     make_engine("own").step()
-    with pytest.raises(lb.RunError, match="training.accumulate: 1"):
+    with pytest.raises(lb.RunError, match=r"training\.accumulate: 1"):
         make_engine("own", accumulate=2).step()
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import resource
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
-from small import arrays, make_engine, network, parameters, settings
+from limbeck_process import Command
+from tiny_engine import arrays, make_engine, network, parameters, settings
 
 import limbeck as lb
 from limbeck.engine.checkpoint import load_tensors
+from limbeck.recipe.folder import RunFolder
 
 
 def distill(folder: Path, epochs: int, **method: object) -> lb.Result:
@@ -63,11 +65,23 @@ def test_no_update_from_the_first_step_that_is_not_finite(
         trail.append(parameters(engine)[:4])  # the student's
     moved = [
         any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        for before, after in zip(trail, trail[1:], strict=False)
+        for before, after in pairwise(trail)
     ]
     assert moved == [True, False, False, False]
     with pytest.raises(lb.RunError, match="at step 3 "):
         engine.flush()
+
+
+def test_a_folder_that_is_taken_is_refused(limbeck: Command, tmp_path: Path) -> None:
+    words = ["train", "--student", "limbeck:mlp?widths=8", "--data", "digits", "--out"]
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "recipe.yaml").write_text("student: limbeck:mlp\n")
+    said = limbeck(*words, str(tmp_path / "done"), status=2)
+    assert f"go on with it by --resume {tmp_path / 'done'}" in said
+    holder = RunFolder(tmp_path / "busy")
+    said = limbeck(*words, str(tmp_path / "busy"), status=2)
+    assert "another process is writing" in said
+    holder.close()
 
 
 def test_the_command_says_so_and_ends_with_1(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
+from limbeck_process import Command
 
 from limbeck.engine.checkpoint import load_tensors
 

@@ -70,7 +70,9 @@ def test_a_role_goes_on_from_its_state(spec: Optimizer) -> None:
     for number in range(3, 6):
         step(role, number)
         step(other, number)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

@@ -66,9 +66,9 @@ def test_the_first_tensor_of_several_is_read_and_no_other_thing() -> None:
     taps = Taps(net, ["pair"])
     net(torch.zeros(2))
     assert torch.equal(taps.take()["pair"], torch.ones(2))
+    named = nn.Sequential(Named())
+    Taps(named, ["0"])
     with pytest.raises(InputError, match="gives dict, not a tensor"):
-        named = nn.Sequential(Named())
-        Taps(named, ["0"])
         named(torch.zeros(2))
 
 

@@ -19,11 +19,11 @@ from limbeck.data.base import Record
 from limbeck.data.feed import Feed
 from limbeck.data.random import derive
 from limbeck.data.random import generator as make_generator
-from limbeck.engine.checkpoint import nest, unnest
 from limbeck.engine.losslog import Interval, LossLog
 from limbeck.engine.ranks import Ranks
 from limbeck.engine.role import Role, pieces
 from limbeck.engine.schedule import factor
+from limbeck.engine.state import whole
 from limbeck.errors import InputError, RunError
 from limbeck.methods.base import Clock, Method
 from limbeck.nn.forward import Forward
@@ -227,7 +227,7 @@ class Engine:
         self.evaluated.taps.remove()
         student = self.method.student if self.ema is None else self.ema
         if self.sharded:
-            self._whole.load_state_dict(self._whole_tensors(student.state_dict()))
+            self._whole.load_state_dict(whole(self, student))
             student = self._whole
         return student.cpu().eval()
 
@@ -236,33 +236,6 @@ class Engine:
         self.ranks.broadcast(self.method.buffers())
         if self.ema is not None:
             self.ranks.broadcast(self.ema.buffers())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor that the training depends on."""
-        tensors = self.model_state()
-        for name, role in self.roles.items():
-            tensors |= nest(f"optimizer.{name}", role.state())
-        return tensors
-
-    def model_state(self) -> dict[str, Tensor]:
-        """The tensors of all modules, without the optimisers'."""
-        tensors = nest("method", self._whole_tensors(self.method.state_dict()))
-        if self.ema is not None:
-            tensors |= nest("ema", self._whole_tensors(self.ema.state_dict()))
-        return tensors
-
-    def load_model_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `model_state` returned."""
-        self._load(self.method, unnest("method", tensors))
-        if self.ema is not None:
-            self._load(self.ema, unnest("ema", tensors))
-
-    def load_state_dict(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Go on from `state_dict` after `step` steps."""
-        self.load_model_state(tensors)
-        for name, role in self.roles.items():
-            role.load(unnest(f"optimizer.{name}", tensors))
-        self.done = step
 
     # Inside.
 
@@ -292,9 +265,9 @@ class Engine:
 
         others = [p for other in self.roles.values() if other is not role for p in other.parameters]
         found = role.fill(shard.gradients(loss, role.parameters, others))
-        whole = [number for number, p in enumerate(role.parameters) if p is role.pieces[number]]
-        mean, *averaged = self.ranks.mean([loss.detach().clone(), *(found[n] for n in whole)])
-        for number, gradient in zip(whole, averaged, strict=True):
+        plain = [number for number, p in enumerate(role.parameters) if p is role.pieces[number]]
+        mean, *averaged = self.ranks.mean([loss.detach().clone(), *(found[n] for n in plain)])
+        for number, gradient in zip(plain, averaged, strict=True):
             found[number] = gradient
         return found, mean
 
@@ -307,21 +280,6 @@ class Engine:
     def _refuse_sharded(self) -> None:
         if self.sharded:
             raise RunError("gradients of a sharded student cannot be taken; use `update`")
-
-    def _whole_tensors(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        if not self.sharded:
-            return state
-        from limbeck.engine.shard import whole
-
-        return whole(state)
-
-    def _load(self, module: nn.Module, state: dict[str, Tensor]) -> None:
-        if self.sharded:
-            from limbeck.engine.shard import place
-
-            own = module.state_dict()
-            state = {key: place(value, own[key]) for key, value in state.items()}
-        module.load_state_dict(state)
 
     def _factor(self, step: int) -> float:
         """Share of the base learning rate at a step."""

@@ -15,6 +15,12 @@ from limbeck.data.base import Record, Split
 from limbeck.engine.checkpoint import load_tensors, save_tensors
 from limbeck.engine.engine import Engine
 from limbeck.engine.evaluate import collect
+from limbeck.engine.state import (
+    engine_state,
+    load_engine_state,
+    load_model_state,
+    model_state,
+)
 from limbeck.recipe.folder import RunFolder
 from limbeck.tasks.base import Task
 
@@ -96,7 +102,7 @@ class Loop:
         if not path.exists():
             return None
         tensors, facts = load_tensors(path)
-        self.engine.load_state_dict(tensors, facts["step"])
+        load_engine_state(self.engine, tensors, facts["step"])
         return facts
 
     def _epoch(self, epoch: int, per_epoch: int) -> None:
@@ -154,15 +160,15 @@ class Loop:
     def restore(self, name: str) -> None:
         """Put the modules back to the checkpoint `last` or `best`."""
         tensors, _ = load_tensors(self.folder.checkpoint(name))
-        self.engine.load_model_state(tensors)
+        load_model_state(self.engine, tensors)
 
     def _keep_best(self) -> None:
-        self._save("best", self.engine.model_state(), {"epoch": self.standing.best_epoch})
+        self._save("best", model_state(self.engine), {"epoch": self.standing.best_epoch})
 
     def _checkpoint(self) -> None:
         self.standing.step = self.engine.done
         self.standing.metrics_bytes = self.folder.metrics.sync()
-        self._save("last", self.engine.state_dict(), asdict(self.standing))
+        self._save("last", engine_state(self.engine), asdict(self.standing))
 
     def _save(self, name: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         if self.folder.writer:
