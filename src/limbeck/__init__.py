@@ -35,7 +35,7 @@ _HOMES = {
     "predict": "limbeck.runs.evaluate",
     "train": "limbeck.runs.api",
 }
-_ROOMS = ("functional", "methods", "nn", "teachers")
+_ROOMS = ("functional", "methods", "nn", "recipe", "teachers")
 
 __all__ = [
     "Comparison",

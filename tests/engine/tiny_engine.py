@@ -10,7 +10,7 @@ from torch import nn
 from limbeck.engine.engine import Engine
 from limbeck.engine.ranks import Ranks
 from limbeck.recipe.spec import Recipe
-from limbeck.runs.execute import make_feed, make_method
+from limbeck.runs.execute import make_engine as engine_of
 from limbeck.runs.job import make_job
 
 
@@ -34,18 +34,7 @@ def settings(**training: Any) -> dict[str, Any]:
 def make_engine(method: Any = "kd", student: Any = network, **training: Any) -> Engine:
     recipe = Recipe.model_validate({"method": method, "training": settings(**training)})
     job = make_job(recipe, student=student, teachers=[network(9, 8)], data=arrays())
-    ranks = Ranks(job.device)
-    built = make_method(job, job.build(0))
-    return Engine(
-        built,
-        job.teachers,
-        make_feed(job, ranks, built),
-        recipe.training,
-        adapter=job.adapter,
-        ranks=ranks,
-        device=job.device,
-        seed=0,
-    )
+    return engine_of(job, Ranks(job.device))
 
 
 def parameters(engine: Engine) -> list[torch.Tensor]:

@@ -15,7 +15,6 @@ from limbeck.methods.base import Clock
 from limbeck.methods.factor import FactorTransfer, FactorTransferSpec
 from limbeck.nn.factor import Paraphraser, Translator, factor_channels
 
-
 SHORT = pytest.mark.filterwarnings("ignore:the paraphraser")
 FIRST = [("layer1", "layer1")]
 

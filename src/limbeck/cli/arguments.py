@@ -91,10 +91,25 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON schema of recipes, for editors"
+    )
+
+
 def _taps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="MODEL, for example limbeck:resnet20")
     parser.add_argument("--shape", default="3,32,32", help="of one sample, such as 3,32,32")
     parser.add_argument("--classes", type=int, default=10)
+
+
+def _reproduce(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="what; without it, a list")
+    parser.add_argument("--seeds", type=int, help="trainings of each arm")
+    parser.add_argument("--full", action="store_true", help="the larger setting")
+    parser.add_argument("--scale", default="cpu", choices=("cpu", "gpu"), help="where it runs")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the work, for a look")
+    parser.add_argument("--out", help="folder for runs and evidence.json")
 
 
 VERBS: dict[str, Verb] = {
@@ -146,9 +161,15 @@ VERBS: dict[str, Verb] = {
         _folder("the folder of a run or a comparison"),
         recipe=False,
     ),
+    "reproduce": Verb(
+        "measure the claims of a paper again",
+        "limbeck reproduce factor-transfer --out runs/factor-transfer",
+        _reproduce,
+        recipe=False,
+    ),
     "methods": Verb("list every method", "limbeck methods", _none, recipe=False),
     "taps": Verb("list where a model can be tapped", "limbeck taps limbeck:resnet20", _taps, False),
-    "doctor": Verb("what is installed, what each extra brings", "limbeck doctor", _none, False),
+    "doctor": Verb("what is installed, what each extra brings", "limbeck doctor", _doctor, False),
 }
 
 SHORTCUTS = {
@@ -220,12 +241,12 @@ def _keys_help(verb: Verb) -> str:
     keys = [key for key in verb.reads if key not in SHORTCUTS.values()]
     if not keys:
         return ""
-    flags = ", ".join(_KEY_HELP[key] for key in keys)
-    return f"\n\nof a recipe's keys it reads {flags}"
+    flags = "\n  ".join(_KEY_HELP[key] for key in keys)
+    return f"\n\nof a recipe's keys it reads\n  {flags}"
 
 
 _KEY_HELP = {
-    "student": "--student MODEL (where code of yours builds it)",
+    "student": "--student MODEL, where code of yours builds it",
     "data": "--data SOURCE and --data.KEY",
     "training.metric": "--training.metric module:function",
 }
@@ -244,10 +265,24 @@ def parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, Ove
         found = f"unknown verb {name!r}{nearest(name, VERBS)}" if name else "name a verb"
         raise InputError(f"{found} (`limbeck --help` lists them all)")
     plain, overrides = _take_overrides(name, words)
-    return parser.parse_args(plain), overrides
+    options, strange = parser.parse_known_args(plain)
+    if strange:
+        raise InputError(f"{name} does not take {' '.join(strange)} (see `limbeck {name} --help`)")
+    return options, overrides
 
 
-_OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats", "shape", "classes")
+_OWN = (
+    *SHORTCUTS,
+    "json",
+    "dry-run",
+    "resume",
+    "help",
+    "split",
+    "formats",
+    "shape",
+    "classes",
+    "schema",
+)
 _LISTS = (
     *("teachers", "taps", "classes", "mean", "std", "views", "class_weights"),
     *("betas", "milestones", "temperatures", "weights"),

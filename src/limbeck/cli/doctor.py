@@ -26,6 +26,11 @@ EXTRAS = {
 
 def run(options: argparse.Namespace, overrides: Overrides) -> int:
     """Print what is found."""
+    if options.schema:
+        from limbeck.recipe.spec import Recipe
+
+        say.as_json(Recipe.model_json_schema())
+        return 0
     facts = findings()
     if options.json:
         say.as_json(facts)

@@ -34,7 +34,6 @@ def show(methods: Mapping[str, Entry]) -> None:
     narrow = output.is_terminal and output.width < first + sum(widths) + 6
     for name, (summary, needs, paper) in rows.items():
         head = f"[cyan]{name:{first}}[/cyan]  {summary:{widths[0]}}"
-        rest = f"[dim]{needs:{widths[1]}}  {paper}[/dim]"
-        output.print(head.rstrip() if narrow else f"{head}  {rest}", soft_wrap=True)
-        if narrow:
-            output.print(f"{'':{first}}  {rest}", soft_wrap=True)
+        rest = f"[dim]{f'{needs:{widths[1]}}  {paper}'.rstrip()}[/dim]"
+        between = f"\n{'':{first}}  " if narrow else "  "
+        output.print(f"{head.rstrip() if narrow else head}{between}{rest}", soft_wrap=True)

@@ -33,7 +33,9 @@ def read_recipe(options: argparse.Namespace, overrides: Overrides) -> Recipe:
     elif getattr(options, "recipe", None):
         content = yaml.read(Path(options.recipe))
     if "teacher" in content and "teachers" not in content:
-        content["teachers"] = [content.pop("teacher")]
+        content["teachers"] = content.pop("teacher")
+    if "teachers" in content:
+        content["teachers"] = _words(content["teachers"])
     for path, value in [*overrides, *_shortcuts(options)]:
         _set(content, path, value)
     if resumed:
@@ -74,7 +76,9 @@ def _resumed(run: Path, recipe: str | None) -> dict[str, Any]:
 def _set(content: dict[str, Any], path: str, value: Any) -> None:
     """Lay one flag over the recipe; `--teacher.input` is that of the only teacher."""
     key, dot, rest = path.partition(".")
-    if key == "teacher" and dot:
+    if key in ("teacher", "teachers") and not dot:
+        value = _words(value)
+    elif key == "teacher":
         dot = ".0."
     elif key == "method" and dot:
         content.setdefault("method", Recipe.model_fields["method"].default)

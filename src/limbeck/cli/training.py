@@ -19,7 +19,6 @@ def train(options: argparse.Namespace, overrides: Overrides, recipe: Recipe) -> 
     from limbeck.runs.api import new_folder, run_job
     from limbeck.runs.execute import make_engine, resolved
     from limbeck.runs.job import make_job
-    from limbeck.runs.report import sample_sources
 
     job = make_job(recipe)
     if options.dry_run:
@@ -33,9 +32,6 @@ def train(options: argparse.Namespace, overrides: Overrides, recipe: Recipe) -> 
         say.interrupted(options.verb, folder, code_flags(overrides))
         return 130
     if say.first_rank():
-        from limbeck.report.html import write_report
-
-        write_report(folder, **sample_sources(job.data))
         show(options, folder, result.metrics)
     return 0
 

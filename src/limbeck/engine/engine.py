@@ -93,7 +93,6 @@ class Engine:
         if training.compile:
             self.forward.model = torch.compile(method.student)  # type: ignore[assignment]
         self.roles = {name: self._role(name) for name in method.roles}
-        self._warn_of_coupled()
 
     def _shard(self) -> None:
         """Split the student over the ranks; a whole copy waits on the CPU to be delivered."""
@@ -103,16 +102,6 @@ class Engine:
         for module in (self.method.student, self.ema):
             if module is not None:
                 shard(module)
-
-    def _warn_of_coupled(self) -> None:
-        pieces = self.ranks.count * self.training.accumulate
-        if self.method.coupled and pieces > 1 and self.ranks.first:
-            _log.warning(
-                "%s: relates the samples of a batch to one another, and sees each of the %d "
-                "shares of a batch (ranks x accumulate) by itself",
-                ", ".join(self.method.coupled),
-                pieces,
-            )
 
     def _role(self, name: str) -> Role:
         modules = [getattr(self.method, part) for part in self.method.roles[name]]
@@ -176,6 +165,17 @@ class Engine:
         return make_generator(self.seed, "step", *place, device=self.device)
 
     # What the loop asks for.
+
+    def announce(self) -> None:
+        """Say, before the first step, which losses do not see the whole batch."""
+        pieces = self.ranks.count * self.training.accumulate
+        if self.method.coupled and pieces > 1 and self.ranks.first:
+            _log.warning(
+                "%s: relates the samples of a batch to one another, and sees each of the %d "
+                "shares of a batch (ranks x accumulate) by itself",
+                ", ".join(self.method.coupled),
+                pieces,
+            )
 
     def prepare(self) -> None:
         """The method's stage before the training, in which every update is a step."""

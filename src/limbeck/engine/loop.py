@@ -78,6 +78,7 @@ class Loop:
     def run(self) -> Standing:
         """Train; the engine's student is then the last epoch's."""
         engine = self.engine
+        engine.announce()
         per_epoch = engine.feed.plan.steps_per_epoch
         cards = [engine.device] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(cards):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.methods.base import Clock, Method, MethodSpec, Setting, Term
     from limbeck.methods.build import parse_method
-    from limbeck.methods.registry import Entry, LossEntry
+    from limbeck.methods.registry import Entry, LossEntry, register
     from limbeck.methods.term import TermModule, TermSpec
     from limbeck.methods.terms import Terms
 
@@ -27,6 +27,7 @@ _HOMES = {
     "TermSpec": "term",
     "Terms": "terms",
     "parse_method": "build",
+    "register": "registry",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TermSpec",
     "Terms",
     "parse_method",
+    "register",
 ]
 
 

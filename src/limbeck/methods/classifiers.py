@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,9 @@ class FrozenClassifier(nn.Module):
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         path = classifier_path(setting, "teacher")
-        layer = setting.module("teacher", path)
+        layer = cast(nn.Linear, setting.module("teacher", path))
         order = _order(setting, path)
-        bias = None if layer.bias is None else layer.bias.detach().cpu()[order]
+        bias = layer.bias.detach().cpu()[order] if isinstance(layer.bias, Tensor) else None
         self.register_buffer("weight", layer.weight.detach().cpu()[order], persistent=False)
         self.register_buffer("bias", bias, persistent=False)
 
@@ -55,8 +55,7 @@ class FrozenClassifier(nn.Module):
 
 def student_classifier(setting: Setting) -> nn.Linear:
     """The student's last linear layer itself; whoever asks must not register it as a part."""
-    layer: nn.Linear = setting.module("student", classifier_path(setting, "student"))
-    return layer
+    return cast(nn.Linear, setting.module("student", classifier_path(setting, "student")))
 
 
 def classifier_path(setting: Setting, who: Who) -> str:

@@ -16,7 +16,7 @@ from limbeck.errors import InputError
 from limbeck.methods.balance import Balance
 from limbeck.methods.base import Clock, Setting
 from limbeck.methods.term import TermModule, TermSpec, Weight
-from limbeck.methods.terms import _options as loss_options
+from limbeck.methods.terms import loss_options
 from limbeck.nn.adapters import Adapter, Kind, Shape
 from limbeck.nn.pairs import choose_taps, penultimate
 
@@ -183,7 +183,9 @@ class Both(nn.Module):
         return student, teacher
 
 
-def _term(name: str, where: Where, adapt: Need, weight: float) -> type[FeatureTerm]:
+def _term(
+    name: str, where: Where, adapt: Need, weight: float, *, coupled: bool = False
+) -> type[FeatureTerm]:
     """The class of the feature loss called `name`, with a spec that holds the loss's options."""
     function = f"{name}_loss"
     fields: dict[str, Any] = {"name": (Literal[name], name), "weight": (Weight, weight)}
@@ -191,8 +193,14 @@ def _term(name: str, where: Where, adapt: Need, weight: float) -> type[FeatureTe
     base = AdapterSpec if adapt in ("channels", "shape") else TapSpec
     title = name.title().replace("_", "")
     spec = create_model(f"{title}Spec", __base__=base, **fields)
-    content = {"Spec": spec, "where": where, "adapt": adapt, "function": function}
-    content["__doc__"] = f"`{function}` on features."
+    content = {
+        "__doc__": f"`{function}` on features.",
+        "Spec": spec,
+        "where": where,
+        "adapt": adapt,
+        "function": function,
+        "coupled": coupled,
+    }
     return type(title, (FeatureTerm,), content)
 
 
@@ -200,13 +208,13 @@ def _term(name: str, where: Where, adapt: Need, weight: float) -> type[FeatureTe
 # ICKD, CWD, PKD and SRD are their authors'.
 Fitnet = _term("fitnet", "middle", "shape", 100.0)
 At = _term("at", "stages", "grid", 1000.0)
-Sp = _term("sp", "last", "none", 3000.0)
-Cc = _term("cc", "penultimate", "none", 0.02)
-Rkd = _term("rkd", "penultimate", "none", 1.0)
-Pkt = _term("pkt", "penultimate", "none", 30000.0)
+Sp = _term("sp", "last", "none", 3000.0, coupled=True)
+Cc = _term("cc", "penultimate", "none", 0.02, coupled=True)
+Rkd = _term("rkd", "penultimate", "none", 1.0, coupled=True)
+Pkt = _term("pkt", "penultimate", "none", 30000.0, coupled=True)
 Nst = _term("nst", "stages", "grid", 50.0)
 Ickd = _term("ickd", "last", "channels", 2.5)
 Cwd = _term("cwd", "last", "shape", 3.0)
-Pkd = _term("pkd", "last", "shape", 6.0)
-Srd = _term("srd", "penultimate", "shape", 2.0)
+Pkd = _term("pkd", "last", "shape", 6.0, coupled=True)
+Srd = _term("srd", "penultimate", "shape", 2.0, coupled=True)
 CosineSmoothL1 = _term("cosine_smooth_l1", "last", "shape", 1.0)

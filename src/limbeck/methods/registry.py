@@ -36,6 +36,23 @@ class Entry:
     target: str = ""
 
 
+def register(cls: Any, *, summary: str = "", paper: str = "", needs: str = "logits") -> Any:
+    """Make a `Method` or `TermModule` of your own known by its Spec's name; usable as a decorator.
+
+    For notebooks and scripts; an installed package has the entry-point group `limbeck.methods`.
+
+    Args:
+        cls: its `Spec` has a `name` with a default.
+        summary: one line for `limbeck methods`.
+        paper: its source.
+        needs: what it needs besides the student.
+    """
+    name = cls.Spec.model_fields["name"].default
+    METHODS[name] = Entry(summary, paper, needs, f"{cls.__module__}:{cls.__qualname__}")
+    all_methods.cache_clear()
+    return cls
+
+
 def load_target(entry: Entry) -> Any:
     """The class that an entry names, imported now."""
     module, _, name = entry.target.partition(":")
@@ -47,7 +64,8 @@ class LossEntry(Entry):
     """A method that is one term beside the supervised loss.
 
     Attributes:
-        function: name in `limbeck.functional`; empty for the supervised loss alone.
+        function: name in `limbeck.functional`, or `module:function` of another package; empty
+            for the supervised loss alone.
         keys: what the function reads from the batch, in its order.
         weight: published weight of the term.
         label_weight: published weight of the supervised loss beside it.
@@ -267,6 +285,186 @@ METHODS: dict[str, Entry] = {
         LOGITS,
         weight=1.0,
         label_weight=1.0,
+    ),
+    "fitnet": Entry(
+        "The student's middle maps as the teacher's",
+        "Romero et al. 2015, arXiv:1412.6550",
+        "features",
+        "limbeck.methods.features:Fitnet",
+    ),
+    "at": Entry(
+        "Where the channels together look",
+        "Zagoruyko and Komodakis 2017, arXiv:1612.03928",
+        "features",
+        "limbeck.methods.features:At",
+    ),
+    "sp": Entry(
+        "Similarities between the samples of a batch",
+        "Tung and Mori 2019, arXiv:1907.09682",
+        "features",
+        "limbeck.methods.features:Sp",
+    ),
+    "cc": Entry(
+        "Kernels between the samples of a batch",
+        "Peng et al. 2019, arXiv:1904.01802",
+        "features",
+        "limbeck.methods.features:Cc",
+    ),
+    "rkd": Entry(
+        "Distances and angles between samples",
+        "Park et al. 2019, arXiv:1904.05068",
+        "features",
+        "limbeck.methods.features:Rkd",
+    ),
+    "pkt": Entry(
+        "Neighbor probabilities in a batch",
+        "Passalis and Tefas 2018, arXiv:1803.10837",
+        "features",
+        "limbeck.methods.features:Pkt",
+    ),
+    "vid": Entry(
+        "A Gaussian around a prediction of the teacher's maps",
+        "Ahn et al. 2019, arXiv:1904.05835",
+        "features",
+        "limbeck.methods.vid:Vid",
+    ),
+    "nst": Entry(
+        "How the channels' maps are distributed",
+        "Huang and Wang 2017, arXiv:1707.01219",
+        "features",
+        "limbeck.methods.features:Nst",
+    ),
+    "fsp": Entry(
+        "How features flow from stage to stage",
+        "Yim et al. 2017, CVPR",
+        "features",
+        "limbeck.methods.fsp:Fsp",
+    ),
+    "ab": Entry(
+        "On which side of zero each neuron stands",
+        "Heo et al. 2019, arXiv:1811.03233",
+        "features",
+        "limbeck.methods.ab:Ab",
+    ),
+    "ofd": Entry(
+        "Partial distance behind a margin ReLU",
+        "Heo et al. 2019, arXiv:1904.01866",
+        "features",
+        "limbeck.methods.ofd:Ofd",
+    ),
+    "crd": Entry(
+        "Each sample told from the others, with a memory",
+        "Tian et al. 2020, arXiv:1910.10699",
+        "features, labels",
+        "limbeck.methods.crd:Crd",
+    ),
+    "reviewkd": Entry(
+        "The student's stages fused to the teacher's",
+        "Chen et al. 2021, arXiv:2104.09044",
+        "features",
+        "limbeck.methods.reviewkd:ReviewKD",
+    ),
+    "ickd": Entry(
+        "Correlations between channels",
+        "Liu et al. 2021, ICCV",
+        "features",
+        "limbeck.methods.features:Ickd",
+    ),
+    "srrl": Entry(
+        "The teacher's classifier on the student's features",
+        "Yang et al. 2021, ICLR",
+        "features, live teacher",
+        "limbeck.methods.srrl:Srrl",
+    ),
+    "semckd": Entry(
+        "Every stage from every stage, by attention",
+        "Chen et al. 2021, arXiv:2012.03236",
+        "features, labels",
+        "limbeck.methods.semckd:SemCKD",
+    ),
+    "simkd": Entry(
+        "The teacher's own classifier behind a projector",
+        "Chen et al. 2022, arXiv:2203.14001",
+        "features, live teacher",
+        "limbeck.methods.simkd:SimKD",
+    ),
+    "catkd": Entry(
+        "The maps that the classifiers draw of the classes",
+        "Guo et al. 2023, CVPR",
+        "features, live teacher",
+        "limbeck.methods.catkd:CatKD",
+    ),
+    "mgd": Entry(
+        "The teacher's maps restored from masked ones",
+        "Yang et al. 2022, arXiv:2205.01529",
+        "features",
+        "limbeck.methods.mgd:Mgd",
+    ),
+    "cwd": Entry(
+        "Each channel's distribution over positions",
+        "Shu et al. 2021, arXiv:2011.13256",
+        "features",
+        "limbeck.methods.features:Cwd",
+    ),
+    "pkd": Entry(
+        "Correlation of each channel",
+        "Cao et al. 2022, arXiv:2207.02039",
+        "features",
+        "limbeck.methods.features:Pkd",
+    ),
+    "srd": Entry(
+        "A power of differences, behind one projection",
+        "Miles and Mikolajczyk 2024, arXiv:2303.11098",
+        "features",
+        "limbeck.methods.features:Srd",
+    ),
+    "vkd": Entry(
+        "Standardized features behind a rotation",
+        "Miles et al. 2024, arXiv:2403.06213",
+        "features",
+        "limbeck.methods.vkd:Vkd",
+    ),
+    "cosine_smooth_l1": Entry(
+        "Cosine and smooth L1 of each token",
+        "Ranzinger et al. 2024, arXiv:2312.06709",
+        "features",
+        "limbeck.methods.features:CosineSmoothL1",
+    ),
+    "factor_transfer": Entry(
+        "A paraphrase of the teacher's features, translated",
+        "Kim et al. 2018, arXiv:1802.04977",
+        "features",
+        "limbeck.methods.factor:FactorTransfer",
+    ),
+    "ofa": Entry(
+        "The teacher's logits at exits of the student's stages",
+        "Hao et al. 2023, arXiv:2310.19444",
+        "logits, labels",
+        "limbeck.methods.ofa:Ofa",
+    ),
+    "sdd": Entry(
+        "Logits of image regions",
+        "Wei et al. 2024, arXiv:2403.13512",
+        "features, labels, live teacher",
+        "limbeck.methods.sdd:Sdd",
+    ),
+    "ctkd": Entry(
+        "KD at a temperature that learns against the student",
+        "Li et al. 2023, arXiv:2211.16231",
+        "logits",
+        "limbeck.methods.ctkd:Ctkd",
+    ),
+    "pskd": Entry(
+        "The student's own word an epoch ago",
+        "Kim et al. 2021, arXiv:2006.12000",
+        "labels",
+        "limbeck.methods.pskd:Pskd",
+    ),
+    "dml": Entry(
+        "Students that teach each other while they learn",
+        "Zhang et al. 2018, arXiv:1706.00384",
+        "labels",
+        "limbeck.methods.dml:Dml",
     ),
 }
 

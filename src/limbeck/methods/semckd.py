@@ -36,6 +36,7 @@ class SemCKD(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = SemCKDSpec
     labeled = True
+    coupled = True
     spec: SemCKDSpec
 
     def __init__(self, spec: SemCKDSpec, setting: Setting) -> None:

@@ -19,6 +19,7 @@ from limbeck.errors import InputError
 from limbeck.methods.base import Clock, Method, Setting, Term
 from limbeck.methods.registry import LossEntry, find_method, load_target
 from limbeck.methods.term import TermModule, TermSpec, Weight
+from limbeck.models.imports import import_object
 
 
 @functools.cache
@@ -30,15 +31,21 @@ def term_spec(name: str) -> type[TermSpec]:
         "weight": (Weight, entry.weight),
         "label_weight": (Weight, entry.label_weight),
     }
-    fields.update(_options(entry.function))
+    fields.update(loss_options(entry.function))
     return create_model(f"{name.title().replace('_', '')}Spec", __base__=TermSpec, **fields)
 
 
-def _options(function: str) -> dict[str, tuple[Any, Any]]:
+def loss_function(name: str) -> Callable[..., Tensor]:
+    """The function that an entry names: one of ours, or `module:function` of another package."""
+    loss: Callable[..., Tensor] = import_object(name) if ":" in name else getattr(functional, name)
+    return loss
+
+
+def loss_options(function: str) -> dict[str, tuple[Any, Any]]:
     """Keyword-only hyperparameters of a loss as pydantic fields."""
     if not function:
         return {}
-    loss = getattr(functional, function)
+    loss = loss_function(function)
     hints = typing.get_type_hints(loss)
     typed = {
         option: (_bounded(option, plain_type(hints[option])), parameter.default)
@@ -146,8 +153,8 @@ def _build(spec: TermSpec | Term, setting: Setting) -> TermModule | None:
     if not isinstance(entry, LossEntry):
         cls: type[TermModule] = load_target(entry)
         return cls(spec, setting)
-    options = {name: getattr(spec, name) for name in _options(entry.function)}
-    loss = functools.partial(getattr(functional, entry.function), **options)
+    options = {name: getattr(spec, name) for name in loss_options(entry.function)}
+    loss = functools.partial(loss_function(entry.function), **options)
     return PlainTerm(spec, setting, loss, entry.keys, coupled=entry.coupled)
 
 

@@ -260,6 +260,12 @@ class CompareSpec(Spec):
     metric: str = "accuracy"
 
 
+def _with_teacher(schema: dict[str, Any]) -> None:
+    """`teacher` is no field, but a key that editors should know: one of the `teachers`."""
+    several = schema["properties"]["teachers"]["anyOf"]
+    schema["properties"]["teacher"] = {"anyOf": [one for one in several if "items" not in one]}
+
+
 class Recipe(Spec):
     """The whole description of a run. `method` is checked once torch is loaded.
 
@@ -275,6 +281,8 @@ class Recipe(Spec):
         out: the run folder; a new one under `runs/` where it is not said.
         input: the student's normalisation and resolution.
     """
+
+    model_config = ConfigDict(json_schema_extra=_with_teacher)
 
     task: str = "classification"
     student: str = ""

@@ -16,9 +16,11 @@ from limbeck.methods.base import MethodSpec
 from limbeck.methods.build import MethodLike, dump_method, parse_method
 from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec, Training
 from limbeck.recipe.validation import explain
+from limbeck.report.html import write_report
 from limbeck.runs.execute import Result, execute
 from limbeck.runs.job import Job, StudentLike, TeacherLike, make_job
 from limbeck.runs.progress import bars
+from limbeck.runs.report import sample_sources
 
 Teachers = TeacherLike | Sequence[TeacherLike]
 
@@ -95,9 +97,12 @@ def train(
 
 
 def run_job(job: Job, folder: Path, *, resume: bool = False, progress: bool = True) -> Result:
-    """Execute a job under a progress bar."""
+    """Execute a job under a progress bar, and write its report."""
     with bars(show=progress) as display, display.run(folder.name) as report:
-        return execute(job, folder, resume=resume, report=report)
+        result = execute(job, folder, resume=resume, report=report)
+    if os.environ.get("RANK", "0") == "0":
+        write_report(folder, **sample_sources(job.data))
+    return result
 
 
 def make_recipe(

@@ -19,7 +19,7 @@ from limbeck.engine.checkpoint import save_tensors
 from limbeck.engine.engine import Engine
 from limbeck.engine.loop import Loop, Report, Standing
 from limbeck.engine.ranks import Ranks
-from limbeck.errors import InputError
+from limbeck.errors import InputError, RunError
 from limbeck.methods.base import Method, Setting
 from limbeck.methods.build import build_method, dump_method
 from limbeck.nn.forward import Forward
@@ -64,7 +64,7 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
 
     Raises:
         InputError: the folder is taken, or models and data do not fit.
-        RunError: NaN, or a full disk.
+        RunError: NaN, a full disk, or no memory left on the device.
     """
     ranks = Ranks(job.device)
     engine = make_engine(job, ranks)
@@ -77,6 +77,11 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
         result = _deliver(job, loop, place, metrics, logits)
         ranks.wait()
         return result
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"{job.device} is out of memory; lower training.batch, or compute it in more pieces "
+            f"with training.accumulate ({str(error).partition('. ')[0]})"
+        ) from None
     finally:
         place.close()
 

@@ -241,7 +241,11 @@ def check_batch(job: Job, student: nn.Module, batch: Record) -> None:
     trial = Forward(copy.deepcopy(student).train(), job.adapter)
     with seeded(job.recipe.seed, "trial"), torch.no_grad():
         x = batch["x"][:2]
-        who = "student, in training," if len(x) > 1 else "student, in batches of one sample,"
+        who = (
+            "student, in training,"
+            if len(x) > 1
+            else "student, in batches of one (training.batch, training.accumulate),"
+        )
         _attempt(lambda: trial(x)["logits"], who, batch)
 
 
