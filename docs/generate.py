@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from limbeck import functional
-from limbeck.cli.arguments import VERBS, make_parser
+from limbeck.cli.arguments import make_parser
+from limbeck.cli.verbs import VERBS
 from limbeck.methods.build import spec_class
 from limbeck.methods.registry import METHODS
 from limbeck.models.catalog import NETWORKS

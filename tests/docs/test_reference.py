@@ -13,7 +13,7 @@ import pytest
 
 import limbeck
 from limbeck import functional
-from limbeck.cli.arguments import VERBS
+from limbeck.cli.verbs import VERBS
 from limbeck.recipe.spec import Training
 
 ROOT = Path(__file__).parents[2]

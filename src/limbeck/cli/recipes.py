@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck.cli.arguments import SHORTCUTS, SYNONYMS, Overrides
+from limbeck.cli.arguments import SYNONYMS, Overrides
+from limbeck.cli.verbs import SHORTCUTS
 from limbeck.data.paths import check_source
 from limbeck.errors import InputError
 from limbeck.methods.registry import find_method

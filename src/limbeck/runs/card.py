@@ -21,7 +21,7 @@ def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[s
     return {
         "limbeck": __version__,
         "task": job.recipe.task,
-        "model": {"source": student_source(job)} | describe_model(student, job.data),
+        "model": {"source": student_source(job, student)} | describe_model(student, job.data),
         "input": describe_input(job.adapter, job.data),
         "classes": list(job.data.classes),
         "teachers": [describe_teacher(job, teacher) for teacher in job.teachers.members],
@@ -33,17 +33,24 @@ def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[s
     }
 
 
-def student_source(job: Job) -> str | None:
-    """The reference that rebuilds the student; None for one that was built in Python."""
+def student_source(job: Job, student: nn.Module) -> str | None:
+    """The reference that rebuilds the student; None where no name does.
+
+    A student that was built in Python has none, nor one whose modules its method replaced.
+    """
     from limbeck.models.card import read_card
     from limbeck.models.ref import parse_ref
 
-    if not isinstance(job.student, str):
+    if not isinstance(job.student, str) or _shapes(job.build(job.recipe.seed)) != _shapes(student):
         return None
     reference = parse_ref(job.student)
     if reference.source == "run":
         return read_card(reference.name).source
     return sized(reference, job.data).text
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in model.state_dict().items()}
 
 
 def describe_model(model: nn.Module, data: Data) -> dict[str, Any]:
