@@ -1,6 +1,8 @@
 # Everything a contributor types. `make quickstart` and `make test` need only Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two workers with a thread each: the networks in the tests are too small to share among threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .PHONY: quickstart test slow lint docs bench results clean
 
@@ -14,10 +16,10 @@ quickstart: .venv
 	$(BIN)/limbeck quickstart
 
 test: .venv
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 slow: .venv
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 lint: .venv
 	$(BIN)/ruff check .
