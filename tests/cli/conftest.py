@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from limbeck.cli.main import main
 from PIL import Image
+
+from limbeck.cli.main import main
 
 CODE = """
 from torch import nn
@@ -107,7 +108,8 @@ def _images(folder: Path) -> None:
 
 
 def _tables(folder: Path) -> None:
-    table = [{"color": ("red", "blue", "green")[i % 3], "size": i % 7, "label": ("no", "yes")[i % 2]}
+    colors = ("red", "blue", "green")
+    table = [{"color": colors[i % 3], "size": i % 7, "label": ("no", "yes")[i % 2]}
              for i in range(60)]  # fmt: skip
     texts = [{"text": f"{('fine', 'awful')[i % 2]} word{i}", "label": ("good", "bad")[i % 2]}
              for i in range(60)]  # fmt: skip

@@ -17,7 +17,10 @@ CASES = {
     "unreadable image": (f"{TRAIN} --data damaged", "05.png is not a readable image"),
     "empty split": (f"{TRAIN} --data empty.npz", "x of the test part of empty.npz is empty"),
     "one class": (f"{TRAIN} --data one-class.npz", "has 1 class (0)"),
-    "label outside": (f"{TRAIN} --data outside.npz", "has label 3, but the training part ends at 2"),
+    "label outside": (
+        f"{TRAIN} --data outside.npz",
+        "has label 3, but the training part ends at 2",
+    ),
     "NaN": (f"{TRAIN} --data nan.npz", "NaN or infinite values, the first at index 5"),
     "other classes": (
         "distill --student limbeck:mlp --teacher teacher --data four.npz --out refused",
@@ -25,7 +28,10 @@ CASES = {
     ),
     "wrong tap": (f"{DISTILL} --teacher.taps layer9", "the teacher has no module 'layer9' to tap"),
     "unknown key": (f"{DISTILL} --training.epoch 2", "'epoch', did you mean 'epochs'?"),
-    "no number": (f"{DISTILL} --training.optimizer.lr fast", "training.optimizer.lr: input should be"),
+    "no number": (
+        f"{DISTILL} --training.optimizer.lr fast",
+        "training.optimizer.lr: input should be",
+    ),
     "folder exists": (
         "train --student limbeck:mlp --data points.npz --out teacher",
         "a run stands in teacher already; go on with it by --resume teacher",
@@ -38,8 +44,23 @@ CASES = {
 }  # fmt: skip
 
 
+# A process that loads torch takes seconds where machines are busy; these few show that the
+# command as a whole behaves as `main` does.
+QUICK = ("missing file", "unreadable image", "other classes", "unknown key", "no number")
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_one_sentence_and_nothing_left(command, place, case):
+def test_one_sentence_and_nothing_left(inside, place, case):
+    words, told = CASES[case]
+    assert told in inside(words).sentence()
+    assert not (place / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
+def test_through_the_real_command(command, place, case):
     words, told = CASES[case]
     assert told in command(words).sentence()
     assert not (place / "refused").exists()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 
-import limbeck
 import numpy as np
 import pytest
 import torch
-from limbeck.errors import InputError
 from torch import nn
+
+import limbeck
+from limbeck.errors import InputError
 
 TRAIN = "train --student limbeck:mlp --data points.npz --out refused"
 DISTILL = "distill --teacher teacher --data points.npz --out refused"
@@ -28,16 +29,28 @@ CASES = {
     "unknown model": ("train --student limbeck:mpl", "limbeck:mpl, did you mean 'mlp'?"),
     "unknown source": ("train --student nowhere:net", "unknown source 'nowhere'"),
     "no such function": ("train --student mine:nett --data points.npz", "has no 'nett'"),
-    "function that fails": ("train --student mine:broken --data points.npz", "RuntimeError: no luck"),
+    "function that fails": (
+        "train --student mine:broken --data points.npz",
+        "RuntimeError: no luck",
+    ),
     "wrong kind of model": (f"{TRAIN} --student limbeck:resnet20", "takes images of shape"),
     "unknown method": (f"{DISTILL} --student limbeck:mlp --method dkb", "did you mean 'dkd'?"),
     "unknown option": (f"{DISTILL} --student limbeck:mlp --method.temprature 2", "'temperature'?"),
-    "no teacher": ("distill --student limbeck:mlp --data points.npz --out refused", "needs a teacher"),
-    "untrained teacher": (f"{DISTILL} --student limbeck:mlp --teacher limbeck:mlp", "has no weights"),
+    "no teacher": (
+        "distill --student limbeck:mlp --data points.npz --out refused",
+        "needs a teacher",
+    ),
+    "untrained teacher": (
+        f"{DISTILL} --student limbeck:mlp --teacher limbeck:mlp",
+        "has no weights",
+    ),
     "teacher to train": (f"{TRAIN} --teacher teacher", "train works without a teacher"),
     "method to train": (f"{TRAIN} --method kd", "train has no method"),
     "unknown metric": (f"{TRAIN} --training.metric acuracy", "did you mean 'accuracy'?"),
-    "failing metric": (f"{TRAIN} --training.metric mine:failing", "ZeroDivisionError: nothing there"),
+    "failing metric": (
+        f"{TRAIN} --training.metric mine:failing",
+        "ZeroDivisionError: nothing there",
+    ),
     "unknown task": (f"{TRAIN} --task clasification", "did you mean 'classification'?"),
     "no device": (f"{TRAIN} --device tpu", "'tpu' is no device"),
     "fp16": (f"{TRAIN} --precision fp16", "take bf16"),
@@ -49,7 +62,10 @@ CASES = {
     "unknown data": ("train --student limbeck:mlp --data fashion-mnits", "'fashion-mnist'?"),
     "no recipe": ("distill nowhere.yaml", "cannot read the recipe nowhere.yaml"),
     "arm's method": (f"{COMPARE} --compare.arms.a.method dkb", "arm 'a': unknown method 'dkb'"),
-    "arm's student": (f"{COMPARE} --compare.arms.a.student limbeck:vgg8", "arm 'a': 'limbeck:vgg8'"),
+    "arm's student": (
+        f"{COMPARE} --compare.arms.a.student limbeck:vgg8",
+        "arm 'a': 'limbeck:vgg8'",
+    ),
     "one seed": (f"{COMPARE} --compare.seeds 1", "compare.seeds"),
     "no comparison": ("compare --student limbeck:mlp --data points.npz", "needs a teacher"),
     "no run": ("evaluate nowhere", "there is no card at 'nowhere'"),
@@ -60,7 +76,10 @@ CASES = {
     "predict NaN": ("predict teacher nan.npz --out refused.csv", "NaN or infinite values"),
     "predict another kind": ("predict teacher images --out refused.csv", "another kind of data"),
     "predict another shape": ("predict teacher square.npz --out refused.csv", "have shape (8, 8)"),
-    "unknown format": ("export teacher --formats gguf --out refused", "unknown export format 'gguf'"),
+    "unknown format": (
+        "export teacher --formats gguf --out refused",
+        "unknown export format 'gguf'",
+    ),
     "nothing to report": ("report nowhere", "there is no folder nowhere"),
     "strange shape": ("taps limbeck:mlp --shape 3,a", "not a list of sizes"),
     "quickstart": ("quickstart --training.epochs 3", "does not read --training.epochs"),

@@ -15,7 +15,9 @@ import run
 
 VECTORS = Path(__file__).parent / "vectors"
 COMPARED = [
-    path for path in sorted(VECTORS.glob("*.npz")) if run.method_variant(path) not in run.DEPARTURES
+    path
+    for path in sorted(VECTORS.rglob("*.npz"))
+    if run.method_variant(path) not in run.DEPARTURES
 ]
 EXAMPLE = "kd.batchmean_T2.c1.npz"
 

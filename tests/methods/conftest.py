@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.methods.networks import Pair, make_pair
+from feature_networks import Pair, make_pair
 
 
 @pytest.fixture(scope="session")

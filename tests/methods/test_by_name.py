@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.methods.networks import Pair
+from feature_networks import Pair
 
 import limbeck
 from limbeck.data.base import Data

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from tests.methods.networks import Pair, make_engine, run
+from feature_networks import Pair, make_engine, run
 
 from limbeck.functional import dml_loss
 from limbeck.methods.dml import Dml, DmlSpec

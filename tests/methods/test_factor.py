@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tests.methods.networks import Pair, make_engine, run
+from feature_networks import Pair, make_engine, run
 from torch import Tensor, nn
 
 from limbeck.errors import InputError
@@ -186,5 +186,5 @@ def test_rate_and_norm_are_checked() -> None:
 
 
 def test_several_teachers_are_refused(pair: Pair) -> None:
-    with pytest.raises(InputError, match="one teacher"):
+    with pytest.raises(InputError, match="exactly one"):
         FactorTransfer(pair.student, pair.setting(teachers=2), FactorTransferSpec())

@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 import torch
-from tests.methods.networks import BATCH, Pair, train_term
+from feature_networks import BATCH, Pair, train_term
 
 from limbeck.errors import InputError
 from limbeck.methods.base import Clock
@@ -96,6 +96,32 @@ def test_taps_that_the_user_names(pair: Pair) -> None:
     assert term.adapters[0].student_shape == term.adapters[0].teacher_shape
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("auto", "auto"),
+        ("layer2", [("layer2", "layer2")]),
+        (["layer1", "layer2:pool"], [("layer1", "layer1"), ("layer2", "pool")]),
+        ([["layer1", "layer2"]], [("layer1", "layer2")]),
+    ],
+)
+def test_how_taps_are_written(written: object, read: object) -> None:
+    assert Fitnet.Spec(taps=written).taps == read
+
+
+@pytest.mark.parametrize("name", ["mgd", "crd", "srrl", "catkd", "sdd", "vkd"])
+def test_losses_of_one_pair_refuse_two(pair: Pair, name: str) -> None:
+    with pytest.raises(InputError, match="one pair of taps, got 2"):
+        build(pair, name, OWN[name], taps=["layer1", "layer2"])
+
+
+@pytest.mark.parametrize("taps", ["layer2", "layer2:pool", "pool:layer1"])
+def test_vkd_rotates_maps_and_vectors(pair: Pair, taps: str) -> None:
+    term = build(pair, "vkd", "Vkd", taps=taps)
+    batch = pair.record(pair.rows(0), term.student_taps, term.teacher_taps)
+    assert bool(term(batch, Clock(0, 1, 1)).isfinite())
+
+
 def test_auto_pairs(pair: Pair) -> None:
     assert At(At.Spec(), pair.setting()).pairs == [("layer1", "layer1"), ("layer2", "layer2")]
     assert Rkd(Rkd.Spec(), pair.setting()).pairs == [("pool", "pool")]
@@ -136,8 +162,17 @@ def test_balance_is_checkpointed_and_still_in_evaluation(pair: Pair) -> None:
     assert torch.equal(before, term.balance.scales)
 
 
+def test_balance_sees_through_the_choice_of_labelled_rows(pair: Pair) -> None:
+    term = build(pair, "crd", "Crd", balance=True).train()
+    batch = pair.record(pair.rows(0), term.student_taps, term.teacher_taps)
+    batch["y"] = batch["y"][:40]
+    term(batch, Clock(0, 1, 1))
+    assert term.balance is not None
+    assert float(term.balance.scales) != 1.0
+
+
 def test_several_teachers_are_refused(pair: Pair) -> None:
-    with pytest.raises(InputError, match="one teacher"):
+    with pytest.raises(InputError, match="exactly one"):
         Fitnet(Fitnet.Spec(), pair.setting(teachers=2))
 
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.methods.networks import Pair, make_engine, run
+from feature_networks import Pair, make_engine, run
 
 from limbeck.errors import InputError
 from limbeck.methods.simkd import SimKD, SimKDSpec

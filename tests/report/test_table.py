@@ -161,9 +161,15 @@ def test_terminal_does_not_read_names_as_markup(comparison):
 
 def test_a_single_run_shows_its_metrics_by_split():
     metrics = {"val.accuracy": 0.9512, "test.accuracy": 0.9401, "test.nll": 0.2, "best.epoch": 12.0,
-               "best.test.accuracy": 0.93, "test.my.module:score": 1234.5}  # fmt: skip
+               "last.test.accuracy": 0.9401, "best.test.accuracy": 0.93,
+               "test.my.module:score": 1234.5}  # fmt: skip
     text = _printed(rich_run(metrics))
     row = next(line for line in text.splitlines() if "accuracy" in line)
-    assert row.split() == ["accuracy", "%", "95.12", "94.01", "93.00"]
+    assert row.split() == ["accuracy", "%", "95.12", "94.01"]
     assert "my.module:score" in text
-    assert "best in epoch 12" in text
+    assert (
+        "delivered: last epoch; best on validation was epoch 12 (test accuracy 93.0 %)"
+        in text.splitlines()
+    )
+    kept = _printed(rich_run(metrics | {"last.test.accuracy": 0.92, "best.test.accuracy": 0.9401}))
+    assert "delivered: epoch 12, best on validation; not the last epoch (test accuracy 92" in kept

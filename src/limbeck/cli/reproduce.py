@@ -23,6 +23,8 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
         raise InputError(f"--seeds must be 1 or more, got {options.seeds}")
     if not 0 < options.share <= 1:
         raise InputError(f"--share must lie in (0, 1], got {options.share:g}")
+    if options.workers < 1:
+        raise InputError(f"--workers must be 1 or more, got {options.workers}")
     folder = Path(options.out or f"runs/reproduce-{options.name}")
     scale = Scale(
         out=folder,
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
         full=options.full,
         device=options.scale,
         share=options.share,
+        workers=options.workers,
         report=say.notes().print,
     )
     evidence = reproduce(options.name, scale)

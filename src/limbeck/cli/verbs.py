@@ -95,6 +95,7 @@ def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, help="trainings of each arm")
     parser.add_argument("--full", action="store_true", help="the larger setting")
     parser.add_argument("--scale", default="cpu", choices=("cpu", "gpu"), help="where it runs")
+    parser.add_argument("--workers", type=int, default=2, help="trainings side by side")
     parser.add_argument("--share", type=float, default=1.0, help="part of the work, for a look")
     parser.add_argument("--out", help="folder for runs and evidence.json")
 

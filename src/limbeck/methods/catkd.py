@@ -42,6 +42,7 @@ class CatKD(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = CatKDSpec
     where: ClassVar[Where] = "last"
+    single = True
     spec: CatKDSpec
 
     def __init__(self, spec: CatKDSpec, setting: Setting) -> None:

@@ -45,6 +45,7 @@ class Crd(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = CrdSpec
     where: ClassVar[Where] = "penultimate"
+    single = True
     labeled = True
     spec: CrdSpec
 

@@ -15,7 +15,7 @@ from limbeck.data.base import Record
 from limbeck.errors import InputError, RunError
 from limbeck.functional import factor_loss, kd_loss
 from limbeck.methods.base import Clock, Method, MethodSpec, Setting
-from limbeck.methods.features import Pairs, auto_pairs, one_teacher
+from limbeck.methods.features import TapPairs, chosen_pairs, one_teacher
 from limbeck.methods.term import Weight
 from limbeck.nn.adapters import Adapter, Shape, width, with_width
 from limbeck.nn.factor import Dims, Paraphraser, Translator, factor_channels
@@ -58,7 +58,7 @@ class FactorTransferSpec(MethodSpec):
     """
 
     name: Literal["factor_transfer"] = "factor_transfer"
-    taps: Pairs | Literal["auto"] = "auto"
+    taps: TapPairs = "auto"
     rate: Annotated[float, Field(gt=0)] = 0.5
     weight: Weight = 11.0
     beta: Weight | None = None
@@ -88,7 +88,7 @@ class FactorTransfer(Method):
         super().__init__(student, setting)
         one_teacher(setting, spec.name)
         self.spec = spec
-        self.pairs = auto_pairs(setting, "last") if spec.taps == "auto" else list(spec.taps)
+        self.pairs = chosen_pairs(spec.taps, setting, "last")
         self.student_taps = tuple(dict.fromkeys(tap for tap, _ in self.pairs))
         self.teacher_taps = tuple(dict.fromkeys(tap for _, tap in self.pairs))
         self._build(setting.observe(self.student_taps, self.teacher_taps))

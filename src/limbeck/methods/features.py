@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 from torch import Tensor, nn
 
 from limbeck import functional
@@ -26,20 +26,38 @@ Where = Literal["stages", "middle", "last", "penultimate"]
 Need = Literal["none", "grid", "channels", "shape"]
 """What must agree between student and teacher; "shape" is the grid and the channels."""
 
+
+def _read_pairs(value: Any) -> Any:
+    """`layer2` stands for that path on both sides, `layer2:stages.1` for (student's, teacher's)."""
+    if value == "auto":
+        return value
+    items = [value] if isinstance(value, str) else value
+    return [_read_pair(item) for item in items] if isinstance(items, list) else items
+
+
+def _read_pair(item: Any) -> Any:
+    if not isinstance(item, str):
+        return item
+    student, _, teacher = item.partition(":")
+    return student, teacher or student
+
+
 Pairs = Annotated[list[tuple[str, str]], Field(min_length=1)]
+TapPairs = Annotated[Pairs | Literal["auto"], BeforeValidator(_read_pairs)]
+"""Pairs of module paths, (student's, teacher's), or "auto"."""
 
 
 class TapSpec(TermSpec):
     """The configuration of a term on features.
 
     Attributes:
-        taps: pairs of module paths, (student's, teacher's); "auto" chooses them by depth and
-            resolution.
+        taps: pairs of module paths, (student's, teacher's), also written `layer2:stages.1`, or
+            `layer2` where both are called so; "auto" chooses them by depth and resolution.
         balance: scale each pair's loss by a running ratio of gradient norms, so that weight 1
             means the same on every pair, see `Balance`.
     """
 
-    taps: Pairs | Literal["auto"] = "auto"
+    taps: TapPairs = "auto"
     balance: bool = False
 
 
@@ -59,18 +77,22 @@ class TapTerm(TermModule):
 
     Attributes:
         where: which pairs "auto" means.
+        single: whether it reads one pair only.
         pairs: module paths, (student's, teacher's).
         shapes: of the features of each pair, for one sample.
     """
 
     Spec: ClassVar[type[TapSpec]] = TapSpec
     where: ClassVar[Where] = "stages"
+    single: ClassVar[bool] = False
     spec: TapSpec
 
     def __init__(self, spec: TapSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
         one_teacher(setting, spec.name)
-        self.pairs = auto_pairs(setting, self.where) if spec.taps == "auto" else list(spec.taps)
+        self.pairs = chosen_pairs(spec.taps, setting, self.where)
+        if self.single:
+            one_pair(self.pairs, spec.name)
         self.student_taps = tuple(dict.fromkeys(student for student, _ in self.pairs))
         self.teacher_taps = tuple(dict.fromkeys(teacher for _, teacher in self.pairs))
         seen = setting.observe(self.student_taps, self.teacher_taps)
@@ -100,27 +122,37 @@ class TapTerm(TermModule):
         return [self.pair_loss(place, *pair) for place, pair in enumerate(features)]
 
     def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
-        features = self.tapped(batch)
-        losses = self.pair_losses(features, batch, clock)
+        losses = self.pair_losses(self.tapped(batch), batch, clock)
         if self.balance is not None:
-            read = [student for student, _ in features]
-            owned = [read] if len(losses) == 1 else [[feature] for feature in read]
+            # The whole tensors, of which a term that reads labels has taken the labelled rows.
+            features = [batch[f"student.{path}"] for path, _ in self.pairs]
+            owned = [features] if len(losses) == 1 else [[feature] for feature in features]
             labels = self.setting.task.loss(batch["student.logits"], batch)
             losses = self.balance(losses, owned, labels)
         return functools.reduce(torch.add, losses)
 
 
 def one_teacher(setting: Setting, name: str) -> None:
-    """Refuses several teachers, whose features would be as many losses."""
-    if setting.teachers > 1:
+    """Refuses a run without a teacher, and several, whose features would be as many losses."""
+    if setting.teachers != 1:
         raise InputError(
-            f"the method {name!r} compares features with those of one teacher, but there are "
-            f"{setting.teachers}; give one"
+            f"the method {name!r} needs exactly one teacher, with whose features it compares the "
+            f"student's, and there are {setting.teachers}: give it with --teacher MODEL"
         )
 
 
-def auto_pairs(setting: Setting, where: Where) -> list[tuple[str, str]]:
-    """The pairs of module paths that `where` means for these two networks."""
+def one_pair(pairs: Sequence[tuple[str, str]], name: str) -> None:
+    """Refuses several pairs, of which a loss would read the first alone."""
+    if len(pairs) > 1:
+        raise InputError(f"the method {name!r} reads one pair of taps, got {len(pairs)}")
+
+
+def chosen_pairs(
+    taps: list[tuple[str, str]] | Literal["auto"], setting: Setting, where: Where
+) -> list[tuple[str, str]]:
+    """The pairs that the user named, or those that `where` means for these two networks."""
+    if taps != "auto":
+        return list(taps)
     student, teacher = setting.student_paths, setting.teacher_paths
     if where == "penultimate":
         return [(penultimate(student, "student"), penultimate(teacher, "teacher"))]
@@ -170,13 +202,13 @@ class FeatureTerm(TapTerm):
 def make_adapter(spec: TapSpec, student: Shape, teacher: Shape, need: Need) -> nn.Module:
     """The adapter of one pair; relations between samples need none."""
     if need == "none":
-        return Both()
+        return AsTheyAre()
     kind = spec.adapter if isinstance(spec, AdapterSpec) else "auto"
     grid, channels = need in ("grid", "shape"), need in ("channels", "shape")
     return Adapter(student, teacher, grid=grid, channels=channels, kind=kind)
 
 
-class Both(nn.Module):
+class AsTheyAre(nn.Module):
     """No adapter: both sides as they are."""
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102

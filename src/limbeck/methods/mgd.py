@@ -40,6 +40,7 @@ class Mgd(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = MgdSpec
     where: ClassVar[Where] = "last"
+    single = True
     spec: MgdSpec
 
     def __init__(self, spec: MgdSpec, setting: Setting) -> None:

@@ -45,6 +45,7 @@ class Sdd(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = SddSpec
     where: ClassVar[Where] = "last"
+    single = True
     labeled = True
     spec: SddSpec
 

@@ -16,7 +16,7 @@ from limbeck.methods.classifiers import (
     check_pooled,
     classifier_path,
 )
-from limbeck.methods.features import Pairs, auto_pairs, one_teacher
+from limbeck.methods.features import TapPairs, chosen_pairs, one_pair, one_teacher
 from limbeck.methods.term import Weight
 from limbeck.nn.adapters import Adapter
 from limbeck.nn.heads import ReuseProjector
@@ -33,7 +33,7 @@ class SimKDSpec(MethodSpec):
 
     name: Literal["simkd"] = "simkd"
     weight: Weight = 1.0
-    taps: Annotated[Pairs, Field(max_length=1)] | Literal["auto"] = "auto"
+    taps: TapPairs = "auto"
     factor: Annotated[int, Field(ge=1)] = 2
 
 
@@ -50,7 +50,8 @@ class SimKD(Method):
         super().__init__(student, setting)
         one_teacher(setting, spec.name)
         self.spec = spec
-        pairs = auto_pairs(setting, "last") if spec.taps == "auto" else spec.taps
+        pairs = chosen_pairs(spec.taps, setting, "last")
+        one_pair(pairs, spec.name)
         self.student_tap, self.teacher_tap = pairs[0]
         self.student_taps, self.teacher_taps = (self.student_tap,), (self.teacher_tap,)
         seen = setting.observe(self.student_taps, self.teacher_taps)

@@ -32,6 +32,7 @@ class Srrl(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = SrrlSpec
     where: ClassVar[Where] = "last"
+    single = True
     spec: SrrlSpec
 
     def __init__(self, spec: SrrlSpec, setting: Setting) -> None:

@@ -24,6 +24,7 @@ class Vkd(TapTerm):
 
     Spec: ClassVar[type[TapSpec]] = VkdSpec
     where: ClassVar[Where] = "penultimate"
+    single = True
 
     def __init__(self, spec: VkdSpec, setting: Setting) -> None:
         super().__init__(spec, setting)

@@ -19,7 +19,8 @@ class Scale:
         device: "cpu" or "gpu" sets the size of the networks, where a claim knows both.
         share: part of the work, in (0, 1]; with less than all of it the lines say little.
         out: the folder for runs and results.
-        report: told of progress in one line at a time.
+        workers: trainings side by side.
+        report: told of progress, one line at a time.
     """
 
     out: Path
@@ -27,11 +28,13 @@ class Scale:
     full: bool = False
     device: Literal["cpu", "gpu"] = "cpu"
     share: float = 1.0
+    workers: int = 1
     report: Callable[[str], None] = lambda line: None
 
-    def part(self, count: int) -> int:
-        """That share of `count`, at least one."""
-        return max(1, round(self.share * count))
+
+def part(count: int, share: float) -> int:
+    """That share of `count`, at least one."""
+    return max(1, round(share * count))
 
 
 @dataclass(frozen=True)

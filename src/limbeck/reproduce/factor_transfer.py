@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.data.arrays import read_npz
 from limbeck.data.base import Data
 from limbeck.data.load import load_data
 from limbeck.data.named import find_named
 from limbeck.engine.checkpoint import load_tensors
+from limbeck.engine.evaluate import collect
+from limbeck.errors import RunError
 from limbeck.nn.forward import Forward
-from limbeck.reproduce.claims import Claim, Evidence, Scale, at_least, at_most, figure
+from limbeck.reproduce.claims import Claim, Evidence, Scale, at_least, at_most, figure, part
+from limbeck.reproduce.parallel import one_thread, side_by_side
 from limbeck.runs.api import distill, train
-from limbeck.runs.execute import Result
 from limbeck.runs.job import make_adapter
 
 NAME = "factor-transfer"
@@ -51,18 +53,27 @@ PAPER = "CIFAR-10, ResNet-56 to ResNet-20, error: scratch 7.78, KD 7.19, factor 
 
 def measure(scale: Scale) -> Evidence:
     """Train every arm with every seed and judge the claims."""
-    torch.set_num_threads(1)
     seeds = range(scale.seeds or (FULL_SEEDS if scale.full else SEEDS))
-    teacher = _teacher(scale)
     arms = ARMS | FULL_ARMS if scale.full else ARMS
-    student = fashion(scale.part(3_000), scale.part(5_000))
-    results: dict[str, list[Result]] = {arm: [] for arm in arms}
-    for seed in seeds:
-        for arm, method in arms.items():
-            result = _student(teacher, student, method, seed, scale, f"{arm}/seed-{seed}")
-            results[arm].append(result)
-            scale.report(f"{arm} seed {seed}: accuracy {result.metrics['test.accuracy']:.4f}")
-    return Evidence(NAME, judge(results, student, scale))
+    one_thread()
+    teacher = _teacher(scale)
+    calls = [
+        (teacher, scale.out / arm / f"seed-{seed}", method, seed, scale.share)
+        for seed in seeds
+        for arm, method in arms.items()
+    ]
+    metrics = side_by_side(
+        train_arm,
+        calls,
+        workers=scale.workers,
+        report=lambda place, found: scale.report(
+            f"{'/'.join(calls[place][1].parts[-2:])}: accuracy {found['test.accuracy']:.4f}"
+        ),
+    )
+    accuracy: dict[str, list[float]] = {arm: [] for arm in arms}
+    for (_, folder, *_), found in zip(calls, metrics, strict=True):
+        accuracy[folder.parent.name].append(100 * found["test.accuracy"])
+    return Evidence(NAME, judge(accuracy, [scale.out / "ft" / f"seed-{s}" for s in seeds], scale))
 
 
 def fashion(train: int, test: int) -> Data:
@@ -102,38 +113,53 @@ def network(layers: Sequence[tuple[int, int]], seed: int) -> nn.Sequential:
         return model
 
 
-def _teacher(scale: Scale) -> nn.Module:
-    data = fashion(scale.part(12_000), scale.part(5_000))
+def _teacher(scale: Scale) -> Path:
+    """Train the teacher, and say where it is."""
+    folder = scale.out / "teacher"
     result = train(
         network(TEACHER, 0),
-        data,
-        training=_training(scale.part(8)),
-        out=scale.out / "teacher",
-        resume=(scale.out / "teacher").exists(),
+        fashion(part(12_000, scale.share), part(5_000, scale.share)),
+        training=_training(part(8, scale.share)),
+        out=folder,
+        resume=folder.exists(),
         progress=False,
     )
     scale.report(f"teacher: accuracy {result.metrics['test.accuracy']:.4f}")
-    return result.student
+    return folder
 
 
-def _student(
-    teacher: nn.Module, data: Data, method: dict[str, Any], seed: int, scale: Scale, name: str
-) -> Result:
-    folder = scale.out / name
+def train_arm(
+    teacher: Path, folder: Path, method: dict[str, Any], seed: int, share: float
+) -> dict[str, float]:
+    """One training of a student; a run that stands in the folder goes on, or is read."""
+    data = student_data(share)
     options: dict[str, Any] = {
-        "training": _training(scale.part(30)),
+        "training": _training(part(30, share)),
         "seed": seed,
         "out": folder,
         "resume": folder.exists(),
         "progress": False,
     }
-
-    def student(number: int) -> nn.Module:
-        return network(STUDENT, number)
-
     if method["name"] == "labels":
-        return train(student, data, **options)
-    return distill(student, teacher, data, method=method, **options)
+        return train(student, data, **options).metrics
+    return distill(student, _load(TEACHER, teacher), data, method=method, **options).metrics
+
+
+def student_data(share: float) -> Data:
+    """The student's images, the first of the teacher's."""
+    return fashion(part(3_000, share), part(5_000, share))
+
+
+def student(seed: int) -> nn.Module:
+    """A fresh student."""
+    return network(STUDENT, seed)
+
+
+def _load(layers: Sequence[tuple[int, int]], run: Path) -> nn.Module:
+    tensors, _ = load_tensors(run / "student.safetensors")
+    model = network(layers, 0)
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def _training(epochs: int) -> dict[str, Any]:
@@ -149,12 +175,14 @@ def _training(epochs: int) -> dict[str, Any]:
     }
 
 
-def judge(results: dict[str, list[Result]], data: Data, scale: Scale) -> list[Claim]:
-    """Every claim and figure, accuracies in percent."""
-    accuracy = {
-        arm: [100 * result.metrics["test.accuracy"] for result in runs]
-        for arm, runs in results.items()
-    }
+def judge(accuracy: dict[str, list[float]], runs: Sequence[Path], scale: Scale) -> list[Claim]:
+    """Every figure and claim.
+
+    Args:
+        accuracy: in percent, one a seed, by arm.
+        runs: the folders of factor transfer's runs.
+        scale: how much was done.
+    """
 
     def gain(arm: str, over: str) -> list[float]:
         return [a - b for a, b in zip(accuracy[arm], accuracy[over], strict=True)]
@@ -162,25 +190,21 @@ def judge(results: dict[str, list[Result]], data: Data, scale: Scale) -> list[Cl
     return [
         *(figure(f"accuracy of {arm}", values) for arm, values in accuracy.items()),
         at_least(
-            "factor transfer over labels alone, points",
+            "ft over none, points of accuracy",
             gain("ft", "none"),
             1.0,
             paper=PAPER,
             every=True,
         ),
-        at_least(
-            "factor transfer over a random paraphraser, points", gain("ft", "ft_random"), -0.3
-        ),
-        at_least("factor transfer + KD over KD, points", gain("ft_kd", "kd"), -0.5),
-        figure("factor transfer over KD, points", gain("ft", "kd"), PAPER),
+        at_least("ft over ft_random, points of accuracy", gain("ft", "ft_random"), -0.3),
+        at_least("ft_kd over kd, points of accuracy", gain("ft_kd", "kd"), -0.5),
+        figure("ft over kd, points of accuracy", gain("ft", "kd"), PAPER),
         at_most(
-            "share of the features' variance that the paraphraser loses",
-            [_lost(scale.out / "ft" / f"seed-{seed}") for seed in range(len(results["ft"]))],
-            0.25,
+            "share of the variance that the paraphraser loses", [_lost(run) for run in runs], 0.25
         ),
         at_most(
-            "logits of the student in its file against those that were evaluated, difference",
-            [_difference(result, data) for result in results["ft"]],
+            "logits of the delivered student against those evaluated, difference",
+            [_difference(run, scale.share) for run in runs],
             0.0,
         ),
     ]
@@ -191,22 +215,12 @@ def _lost(run: Path) -> float:
     return float(tensors["method.rec_rel"].max())
 
 
-def _difference(result: Result, data: Data) -> float:
+def _difference(run: Path, share: float) -> float:
     """Of the plain student, read from its file, from what the run had predicted."""
-    tensors, _ = load_tensors(result.run / "student.safetensors")
-    student = network(STUDENT, 0).eval()
-    student.load_state_dict(tensors)
-    predicted, _ = load_tensors(result.run / "predictions.safetensors")
-    logits = _logits(student, data)
-    return float((logits - predicted["test.logits"]).abs().max())
-
-
-@torch.inference_mode()
-def _logits(student: nn.Module, data: Data) -> Tensor:
+    data = student_data(share)
     if data.test is None:
-        raise ValueError("the reproduction's data have a test split")
-    from limbeck.engine.evaluate import collect
-
-    forward = Forward(student, make_adapter(None, data))
-    cpu = torch.device("cpu")
-    return collect(lambda batch: forward(batch["x"])["logits"], data.test, cpu)
+        raise RunError("the reproduction's data have no test split")
+    forward = Forward(_load(STUDENT, run), make_adapter(None, data))
+    logits = collect(lambda batch: forward(batch["x"])["logits"], data.test, torch.device("cpu"))
+    predicted, _ = load_tensors(run / "predictions.safetensors")
+    return float((logits - predicted["test.logits"]).abs().max())
