@@ -9,13 +9,10 @@ from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
 from limbeck.cli.compare import show
 from limbeck.cli.recipes import read_recipe
-from limbeck.errors import InputError
 
 
 def run(options: argparse.Namespace, overrides: Overrides) -> int:
     """Teacher, student, proof; about a minute."""
-    if overrides:
-        raise InputError(f"quickstart has its own recipe; --{overrides[0][0]} cannot change it")
     recipe = read_recipe(options, overrides)
     from limbeck.runs.api import new_folder
     from limbeck.runs.quickstart import LABELS, STUDENT, TEACHER, quickstart, summary
@@ -24,8 +21,8 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
     if options.dry_run:
         from limbeck.runs.quickstart import comparison_recipe
 
-        device = recipe.training.device
-        say.recipe(options, comparison_recipe(folder / "teacher", recipe.seed, device))
+        teacher = folder / "teacher"
+        say.recipe(options, comparison_recipe(teacher, recipe.seed, recipe.training))
         return 0
     if not options.json:
         say.notes().print(
@@ -34,7 +31,7 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
         )
     try:
         comparison, seconds = quickstart(
-            folder, seed=recipe.seed, device=recipe.training.device, resume=bool(options.resume)
+            folder, seed=recipe.seed, machine=recipe.training, resume=bool(options.resume)
         )
     except KeyboardInterrupt:
         say.interrupted("quickstart", folder, [])

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from limbeck.recipe.spec import Training
 from limbeck.runs.api import run_job, validate
 from limbeck.runs.compare import Comparison, compare_job
 from limbeck.runs.job import make_job
@@ -25,9 +26,15 @@ OPTIMIZER = {"name": "sgd", "lr": 0.05}
 
 
 def quickstart(
-    folder: Path, *, seed: int = 0, device: str = "auto", resume: bool = False
+    folder: Path, *, seed: int = 0, machine: Training | None = None, resume: bool = False
 ) -> tuple[Comparison, float]:
     """Train the teacher, compare the arms, and say how many seconds it took.
+
+    Args:
+        folder: for all of it.
+        seed: the first of the five, and the teacher's.
+        machine: of it, `device`, `precision` and `workers`.
+        resume: go on with what stands in the folder.
 
     Raises:
         InputError: a run stands in the folder already and is not to be resumed.
@@ -37,20 +44,20 @@ def quickstart(
     torch.set_num_threads(1)
     teacher = folder / "teacher"
     if not (teacher / "card.json").exists():
-        run_job(make_job(validate(teacher_recipe(seed, device))), teacher, resume=resume)
-    job = make_job(validate(comparison_recipe(teacher, seed, device)))
+        run_job(make_job(validate(teacher_recipe(seed, machine))), teacher, resume=resume)
+    job = make_job(validate(comparison_recipe(teacher, seed, machine)))
     comparison = compare_job(job, folder, resume=resume)
     return comparison, time.monotonic() - started
 
 
-def teacher_recipe(seed: int, device: str) -> dict[str, Any]:
+def teacher_recipe(seed: int, machine: Training | None) -> dict[str, Any]:
     """A convolutional network on the labels alone, with shifted copies of the digits."""
     training = {
         "epochs": 60,
         "batch": 25,
         "views": [{"crop": {"padding": 1}}],
         "optimizer": OPTIMIZER,
-        "device": device,
+        **_machine(machine),
     }
     return {
         "student": TEACHER,
@@ -61,14 +68,14 @@ def teacher_recipe(seed: int, device: str) -> dict[str, Any]:
     }
 
 
-def comparison_recipe(teacher: Path, seed: int, device: str) -> dict[str, Any]:
+def comparison_recipe(teacher: Path, seed: int, machine: Training | None) -> dict[str, Any]:
     """No teacher, plain KD, and KD tuned on the validation split."""
     training = {
         "epochs": 40,
         "batch": 25,
         "pool_ratio": 8,
         "optimizer": OPTIMIZER,
-        "device": device,
+        **_machine(machine),
     }
     return {
         "student": STUDENT,
@@ -79,6 +86,12 @@ def comparison_recipe(teacher: Path, seed: int, device: str) -> dict[str, Any]:
         "compare": {"seeds": SEEDS, "arms": {"kd": {"method": "kd"}}},
         "seed": seed,
     }
+
+
+def _machine(training: Training | None) -> dict[str, Any]:
+    """What the user may say of where and how it runs."""
+    keys = {"device", "precision", "workers"}
+    return {} if training is None else training.model_dump(include=keys)
 
 
 def summary(comparison: Comparison, seconds: float) -> dict[str, Any]:
