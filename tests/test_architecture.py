@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "exporters": _SCIENCE | {"engine"},
     "report": _BASE | {"recipe", "tasks"},
     "runs": _MACHINE | {"engine", "exporters", "report"},
-    "cli": _MACHINE | {"engine", "exporters", "report", "runs"},
+    "reproduce": _MACHINE | {"engine", "exporters", "report", "runs"},
+    "cli": _MACHINE | {"engine", "exporters", "report", "runs", "reproduce"},
 }
 """What each room may import at run time, besides itself."""
 

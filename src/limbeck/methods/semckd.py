@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
+from limbeck.errors import InputError
 from limbeck.functional import semckd_loss
 from limbeck.methods.base import Clock, Setting
 from limbeck.methods.features import TapSpec, TapTerm
@@ -52,6 +53,12 @@ class SemCKD(TapTerm):
     def pair_losses(  # noqa: D102
         self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock
     ) -> list[Tensor]:
+        rows = len(features[0][0])
+        if rows > self.spec.batch:
+            raise InputError(
+                f"semckd was built for batches of {self.spec.batch} samples, got {rows}: set "
+                f"method.batch to training.batch"
+            )
         maps = [adapter(*pair) for adapter, pair in zip(self.adapters, features, strict=True)]
         students, teachers = [student for student, _ in maps], [teacher for _, teacher in maps]
         return [semckd_loss(*self.association(students, teachers))]
