@@ -187,6 +187,7 @@ class Training(Spec):
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         workers: threads that read streamed samples ahead.
         strategy: `replicate`, or `shard` the student over the ranks.
+        reuse_outputs: keep a teacher's logits for clean samples in memory after the first time.
         compile: compile the student with `torch.compile`.
     """
 
@@ -213,6 +214,7 @@ class Training(Spec):
     device: str = "auto"
     workers: int = Field(0, ge=0)
     strategy: Literal["replicate", "shard"] = "replicate"
+    reuse_outputs: bool = True
     compile: bool = False
 
     @field_validator("precision", mode="before")

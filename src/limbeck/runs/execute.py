@@ -30,6 +30,8 @@ from limbeck.runs.card import make_card
 from limbeck.runs.environment import environment
 from limbeck.runs.job import Job, check_batch, check_models
 from limbeck.runs.seeding import seeded
+from limbeck.teachers.remembered import Remembered
+from limbeck.teachers.several import Teachers
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Result:
     metrics: dict[str, float]
     run: Path
     card: dict[str, Any]
+
+
+REMEMBERED_BYTES = 2**28
+"""Largest table of teacher logits that is kept in memory: 256 MiB."""
 
 
 def quiet(step: int, steps: int, words: str) -> None:
@@ -71,6 +77,7 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
     place = RunFolder(ranks.agree(folder), resume=resume, writer=ranks.first)
     try:
         _describe(place, job)
+        engine.teachers = heard(job, engine.method, report if ranks.first else quiet)
         loop = Loop(engine, place, job.task, job.data.val, report if ranks.first else quiet)
         standing = loop.run()
         metrics, logits = _final(job, loop, standing)
@@ -106,6 +113,36 @@ def make_engine(job: Job, ranks: Ranks) -> Engine:
         ranks=ranks,
         device=job.device,
         seed=job.recipe.seed,
+    )
+
+
+def heard(job: Job, method: Method, report: Report = quiet) -> Teachers:
+    """What the method hears in every step: nobody, the teachers, or what they said before.
+
+    A teacher's logits for clean samples are the same in every epoch and for every arm of a
+    comparison, so they are computed once, where they fit into memory.
+    """
+    if not method.needs_teacher:
+        return Teachers()
+    if not _can_remember(job, method):
+        return job.teachers
+    parts = ("train", "pool") if method.uses_pool and job.data.pool is not None else ("train",)
+    logits = [job.teacher_outputs(part, report).to(job.device) for part in parts]
+    ids = [job.data.splits[part].ids for part in parts]
+    name = job.teachers.members[0].name
+    return Teachers([Remembered(torch.cat(ids), torch.cat(logits), name)])
+
+
+def _can_remember(job: Job, method: Method) -> bool:
+    training, pool = job.recipe.training, job.data.pool
+    samples = len(job.data.train) + (0 if pool is None else len(pool))
+    return (
+        training.reuse_outputs
+        and training.epochs > 1
+        and not training.views
+        and len(job.teachers) == 1
+        and not (method.raw or method.online or job.teachers.members[0].taps)
+        and samples * job.task.outputs * 4 <= REMEMBERED_BYTES
     )
 
 

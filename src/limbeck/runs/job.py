@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Data, Record, Split
 from limbeck.data.texts import UNKNOWN
 from limbeck.engine.evaluate import collect
+from limbeck.engine.loop import Report
 from limbeck.engine.ranks import choose_device
 from limbeck.errors import InputError
 from limbeck.methods.build import Parsed, parse_method
@@ -89,15 +90,23 @@ class Job:
                 return named_model(self.student, self.data, self.task)
             return self.student(seed)
 
-    def teacher_outputs(self, split: str) -> Tensor:
+    def teacher_outputs(self, split: str, report: Report | None = None) -> Tensor:
         """The (mean) teacher's logits for every sample of a split, computed once."""
         if split not in self.teacher_logits:
             teachers = self.teachers.to(self.device)
+            samples = self.data.splits[split]
+            done = 0
 
             def answer(batch: Record) -> Tensor:
                 return teachers(batch)["teacher.logits"]
 
-            self.teacher_logits[split] = collect(answer, self.data.splits[split], self.device)
+            def tell(count: int) -> None:
+                nonlocal done
+                done += count
+                if report is not None:
+                    report(done, len(samples), f"teacher on the {split} split")
+
+            self.teacher_logits[split] = collect(answer, samples, self.device, tell)
         return self.teacher_logits[split]
 
 

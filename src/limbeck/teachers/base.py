@@ -18,10 +18,12 @@ class Teacher(Protocol):
     Attributes:
         name: what the user called it.
         classes: width of its logits, None before it is known.
+        taps: module paths that it records besides the logits.
         live: whether it can be run on inputs that it has not seen.
     """
 
     name: str
+    taps: Sequence[str]
     live: bool
 
     def __call__(self, batch: Record) -> Record:

@@ -66,13 +66,14 @@ class LiveTeacher:
         self.forward = Forward(self.model, self.adapter, taps, owner="teacher")
         self.order = None if order is None else torch.tensor(list(order))
         self.name = name
-        self._own_taps = tuple(taps)
+        self.taps: Sequence[str] = tuple(taps)
+        self._own_taps = self.taps
 
     def tap(self, paths: Sequence[str]) -> None:
         """Record these module paths too, besides those that the user named."""
         self.forward.taps.remove()
-        both = dict.fromkeys([*self._own_taps, *paths])
-        self.forward.taps = Taps(self.model, both, owner="teacher")
+        self.taps = tuple(dict.fromkeys([*self._own_taps, *paths]))
+        self.forward.taps = Taps(self.model, self.taps, owner="teacher")
 
     def modules(self) -> list[nn.Module]:
         """The model and its adapter."""
