@@ -80,3 +80,11 @@ def test_a_rebuilt_student_is_loaded_with_its_module(
     again = limbeck.load(result.run, model=result.student)
     x = data.test.x[:8].float()
     assert torch.equal(again(x), result.student(x))
+
+
+def test_the_log_says_which_taps_were_chosen(pair: Pair, data: Data, tmp_path: Path) -> None:
+    distill(pair, data, [{"name": "at", "weight": 1.0}, "labels"], tmp_path / "run")
+    lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    told = [line.partition("at: ")[2] for line in lines if "follows teacher" in line]
+    assert len(told) == 2
+    assert told[0].startswith("student layer1 (4 x 4 x 4) follows teacher ")

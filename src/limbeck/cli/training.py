@@ -22,7 +22,8 @@ def train(options: argparse.Namespace, overrides: Overrides, recipe: Recipe) -> 
 
     job = make_job(recipe)
     if options.dry_run:
-        make_engine(job, Ranks(job.device))
+        method = make_engine(job, Ranks(job.device)).method
+        say.notes().print("\n".join(method.describe()), end="\n" if method.describe() else "")
         say.recipe(options, resolved(job))
         return 0
     folder = Path(recipe.out) if recipe.out else new_folder(options.verb)

@@ -167,7 +167,9 @@ class Engine:
     # What the loop asks for.
 
     def announce(self) -> None:
-        """Say, before the first step, which losses do not see the whole batch."""
+        """Say, before the first step, what the method chose, and which losses see shares only."""
+        for line in self.method.describe() if self.ranks.first else ():
+            _log.info(line)
         pieces = self.ranks.count * self.training.accumulate
         if self.method.coupled and pieces > 1 and self.ranks.first:
             _log.warning(

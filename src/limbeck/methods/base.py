@@ -142,6 +142,10 @@ class Method(nn.Module):
         self.student = student
         self.setting = setting
 
+    def describe(self) -> list[str]:
+        """Lines for the log before the first step: what was chosen where the recipe said `auto`."""
+        return []
+
     def prepare(self, engine: Engine) -> None:
         """A stage before the training; what it leaves in the method's state is checkpointed."""
 

@@ -72,6 +72,11 @@ class AdapterSpec(TapSpec):
     adapter: Kind = "auto"
 
 
+def by(shape: Shape) -> str:
+    """A shape in words."""
+    return " x ".join(map(str, shape))
+
+
 class TapTerm(TermModule):
     """A term on pairs of features.
 
@@ -99,6 +104,14 @@ class TapTerm(TermModule):
         self.shapes = [(_shape(s), _shape(t)) for s, t in self.tapped(seen)]
         count = len(self.pairs) if type(self).pair_losses is TapTerm.pair_losses else 1
         self.balance = Balance(count) if spec.balance else None
+
+    def describe(self) -> list[str]:
+        """Each pair of taps, with the shapes of one sample."""
+        pairs = zip(self.pairs, self.shapes, strict=True)
+        return [
+            f"{self.spec.name}: student {ours} ({by(shape)}) follows teacher {theirs} ({by(goal)})"
+            for (ours, theirs), (shape, goal) in pairs
+        ]
 
     def tapped(self, batch: Record) -> list[tuple[Tensor, Tensor]]:
         """The features of each pair, the teacher's detached."""

@@ -55,6 +55,10 @@ class TermModule(nn.Module):
         self.spec = spec
         self.setting = setting
 
+    def describe(self) -> list[str]:
+        """Lines for the log before the first step."""
+        return []
+
     def forward(self, batch: Record, clock: Clock) -> Tensor:
         """The summand, a scalar, before its weight."""
         raise NotImplementedError

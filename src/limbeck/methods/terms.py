@@ -123,6 +123,10 @@ class Terms(Method):
         self.coupled = [name for name, term in zip(self.names, built, strict=True) if term.coupled]
         self.teacher_taps = _union(term.teacher_taps for term in built)
 
+    def describe(self) -> list[str]:
+        """What every term says."""
+        return [line for term in cast(list[TermModule], self.terms) for line in term.describe()]
+
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
         """Every term times its weight, and `labels` where its weight is not zero."""
         summands = {
