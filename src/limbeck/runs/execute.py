@@ -138,7 +138,6 @@ def _can_remember(job: Job, method: Method) -> bool:
     samples = len(job.data.train) + (0 if pool is None else len(pool))
     return (
         training.reuse_outputs
-        and training.epochs > 1
         and not training.views
         and len(job.teachers) == 1
         and not (method.raw or method.online or job.teachers.members[0].taps)
