@@ -77,7 +77,10 @@ def write_run(folder: Path, arm: str, seed: int, bench: Bench, given: Arm | None
         arrays |= {"teacher.test.logits": teacher, "teacher.val.logits": teacher}
         agreement = float((student.argmax(1) == teacher.argmax(1)).mean())
         metrics["test.agreement"] = agreement
-    metrics |= {f"last.{key}": value for key, value in list(metrics.items())} | {"best.epoch": 17.0}
+    own = dict(metrics)
+    for epoch in ("last", "best"):
+        metrics |= {f"{epoch}.{key}": value for key, value in own.items()}
+    metrics["best.epoch"] = 17.0
     save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()},
               folder / "predictions.safetensors")  # fmt: skip
     (folder / "metrics.jsonl").write_text(_events(metrics, given.skill, seed))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from limbeck.errors import InputError
+from limbeck.report.layout import comparison_grid
 from limbeck.report.statistics import holm, mcnemar, paired
 from limbeck.report.table import build_table, rich_run, rich_table, table_markdown, write_table
 
@@ -173,3 +175,14 @@ def test_a_single_run_shows_its_metrics_by_split():
     )
     kept = _printed(rich_run(metrics | {"last.test.accuracy": 0.92, "best.test.accuracy": 0.9401}))
     assert "delivered: epoch 12, best on validation; not the last epoch (test accuracy 92" in kept
+
+
+def test_both_epochs_are_reported(comparison: Path) -> None:
+    table = build_table(comparison)
+    note = next(note for note in comparison_grid(table).notes if "best on validation" in note)
+    for arm in table["arms"]:
+        last, best = (
+            f"{100 * arm['metrics'][f'{epoch}.test.accuracy']['mean']:.2f}"
+            for epoch in ("last", "best")
+        )
+        assert f"{arm['arm']} {last} / {best}" in note

@@ -110,7 +110,21 @@ def _notes(table: Mapping[str, Any], tested: bool) -> tuple[str, ...]:
             f"seeds; p of the paired t test, Holm-corrected over the arms. "
             f"▲ better, ▼ worse, with confidence (p < 0.05)."
         )
-    return tuple(notes)
+    return (*notes, *_epochs_note(table))
+
+
+def _epochs_note(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the last epoch and the one that was best on validation reach, arm by arm."""
+    keys = [f"{epoch}.{table['split']}.{table['metric']}" for epoch in ("last", "best")]
+    if not all(key in arm["metrics"] for arm in table["arms"] for key in keys):
+        return ()
+    pairs = (
+        " / ".join(words.number(arm["metrics"][key]["mean"], table["metric"]) for key in keys)
+        for arm in table["arms"]
+    )
+    named = (f"{arm['arm']} {pair}" for arm, pair in zip(table["arms"], pairs, strict=True))
+    title = words.sentence(words.title(table["metric"]))
+    return (f"{title} of the last epoch / of the epoch best on validation: {', '.join(named)}.",)
 
 
 def table_markdown(table: Mapping[str, Any]) -> str:
