@@ -11,6 +11,7 @@ import types
 import typing
 from pathlib import Path
 
+import method_pages
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -23,6 +24,7 @@ from limbeck.models.catalog import NETWORKS
 from limbeck.recipe import spec
 
 DOCS = Path(__file__).parent
+CONFIG = DOCS.parent / "zensical.toml"
 NOTE = "<!-- Written by docs/generate.py. -->\n\n"
 
 SECTIONS = {
@@ -54,6 +56,8 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "losses.md": losses(),
         DOCS / "methods" / "index.md": methods(),
+        **method_pages.pages(),
+        CONFIG: method_pages.navigation(CONFIG.read_text()),
     }
 
 
@@ -237,7 +241,7 @@ def methods() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {_link(name)} | {entry.summary} | {entry.needs} | {entry.paper} |"
+        f"| [`{name}`]({name}.md) | {entry.summary} | {entry.needs} | {entry.paper} |"
         for name, entry in METHODS.items()
     ]
     lines += ["", "## Options", "", "| method | options and their defaults |", "|---|---|"]
@@ -246,17 +250,6 @@ def methods() -> str:
         options = [f"`{key}` {_default(field)}" for key, field in fields if key != "name"]
         lines.append(f"| `{name}` | {', '.join(options)} |")
     return "\n".join(lines) + "\n"
-
-
-def _link(name: str) -> str:
-    """The method's page, or where its formula stands."""
-    if (DOCS / "methods" / f"{name}.md").exists():
-        return f"[`{name}`]({name}.md)"
-    loss = getattr(METHODS[name], "function", "")
-    if not loss:
-        return f"`{name}`"
-    home = getattr(functional, loss).__module__
-    return f"[`{name}`](../reference/losses.md#{home}.{loss})"
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ import pytest
 import limbeck
 from limbeck import functional
 from limbeck.cli.verbs import VERBS
+from limbeck.methods.build import spec_class
+from limbeck.methods.registry import METHODS
 from limbeck.recipe.spec import Training
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+KEYS = {"when", "cost", "note", "formula", "options", "training", "method"}  # of docs/methods.yaml
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,9 @@ def generate() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -48,6 +53,30 @@ def test_every_key_of_a_recipe_is_explained(generate: ModuleType) -> None:
         unexplained = set(cls.model_fields) - set(generate.meanings(cls))
         assert not unexplained, f"{name}: {sorted(unexplained)} are not under Attributes"
     assert generate.meanings(Training)["keep"].startswith("the epoch")
+
+
+def test_every_method_and_option_is_explained(generate: ModuleType) -> None:
+    pages = generate.method_pages
+    entries = pages.told()
+    assert set(entries) == set(METHODS)
+    for name, entry in entries.items():
+        assert {"when", "cost"} <= set(entry) <= KEYS, name
+        options = set(spec_class(name).model_fields) - {"name"}
+        assert not options - set(pages.option_words(name, entry)), f"{name}: unexplained options"
+
+
+def test_what_was_measured_is_on_the_pages(generate: ModuleType) -> None:
+    versus = {"kd_tuned": {"difference": -0.01, "low": -0.03, "high": 0.01, "p_holm": 0.2}}
+    accuracy = {"test.accuracy": {"mean": 0.9, "ci95": 0.02, "values": [0.89, 0.91]}}
+    arm = {"arm": "dkd", "seeds": [0, 1], "metrics": accuracy, "versus": versus}
+    size = {"parameters": 10, "latency_ms": {}}
+    table = {"metric": "accuracy", "split": "test", "teacher": None, "verdict": "Even."}
+    table["arms"] = [arm | size]
+    pages, entries = generate.method_pages, generate.method_pages.told()
+    page = pages.page("dkd", entries["dkd"], table)
+    assert "90.00 ± 2.00 over 2 seeds; −1.00 points to `kd_tuned` (−3.00 to +1.00)" in page
+    assert "Not yet measured" in pages.page("kd", entries["kd"], table)
+    assert "**Even.**" in pages.measured_page(table)
 
 
 def test_the_python_page_has_every_name_of_the_front_door() -> None:

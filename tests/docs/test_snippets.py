@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from snippets import Runner, blocks, forget_modules
 
-from limbeck.methods.registry import all_methods
+from limbeck.methods.registry import METHODS, all_methods
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = [page for page in PAGES if any(block.reason is None for block in blocks(page))]
+SLOW = set(METHODS) - {"kd", "fitnet", "factor_transfer"}  # their pages run where time is
 
 
 @pytest.fixture
@@ -29,7 +31,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     all_methods.cache_clear()
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def _case(page: Path) -> Any:
+    slow = page.parent.name == "methods" and page.stem in SLOW
+    marks = [pytest.mark.slow] if slow else []
+    return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("page", [_case(page) for page in RUN])
 def test_code_of_a_page_runs(page: Path, folder: Path) -> None:
     runner = Runner(page)
     for block in blocks(page):

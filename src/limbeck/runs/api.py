@@ -27,7 +27,7 @@ Teachers = TeacherLike | Sequence[TeacherLike]
 
 def distill(
     student: StudentLike,
-    teacher: Teachers,
+    teacher: Teachers | None,
     data: Any,
     *,
     method: MethodLike = "kd",
@@ -44,7 +44,8 @@ def distill(
     Args:
         student: a module (copied before its first use), a function of a seed that returns
             one, or a name such as `limbeck:resnet20`.
-        teacher: a trained module, a name with weights, the folder of a run, or a list of them.
+        teacher: a trained module, a name with weights, the folder of a run, or a list of them;
+            None for a method that works without one.
         data: a named set, a path, arrays `(x, y)` or `(x_train, y_train, x_test, y_test)`,
             a map-style dataset, or a `Data`. Images are (N, C, H, W).
         method: name, mapping with options, or a list of terms; see `limbeck methods`.
@@ -64,8 +65,6 @@ def distill(
         RunError: the training failed, for example on a loss that is not finite.
     """
     teachers = teacher_list(teacher)
-    if not teachers:
-        raise InputError("distill needs a teacher; `limbeck.train` trains without one")
     recipe = make_recipe(
         student, data, method=method, task=task, training=training, input=input, seed=seed
     )
@@ -145,8 +144,10 @@ def validate(content: Mapping[str, Any]) -> Recipe:
         raise InputError(explain(error)) from None
 
 
-def teacher_list(teacher: Teachers) -> list[TeacherLike]:
-    """One teacher or several, as a list."""
+def teacher_list(teacher: Teachers | None) -> list[TeacherLike]:
+    """No teacher, one or several, as a list."""
+    if teacher is None:
+        return []
     return [teacher] if isinstance(teacher, str | nn.Module | TeacherSpec) else list(teacher)
 
 
