@@ -10,9 +10,9 @@ from torch import Tensor
 
 from limbeck.data.base import Record
 from limbeck.functional import catkd_loss, class_activation_maps
-from limbeck.methods.base import Clock, Setting
-from limbeck.methods.classifiers import FrozenClassifier, check_pooled, student_classifier
-from limbeck.methods.features import TapSpec, TapTerm, Where
+from limbeck.methods.base import Clock
+from limbeck.methods.classifiers import ClassifierTerm
+from limbeck.methods.features import TapSpec
 from limbeck.methods.term import Weight
 
 
@@ -34,27 +34,14 @@ class CatKDSpec(TapSpec):
     keep: Annotated[int, Field(ge=1)] | None = None
 
 
-class CatKD(TapTerm):
+class CatKD(ClassifierTerm):
     """Matches the maps that each network's classifier draws of each class (CVPR 2023).
 
     It trains the student's classifier with the features that it reads.
     """
 
     Spec: ClassVar[type[TapSpec]] = CatKDSpec
-    where: ClassVar[Where] = "last"
-    single = True
     spec: CatKDSpec
-
-    def __init__(self, spec: CatKDSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self.adapter = self.map_adapters(grid=False)[0]
-        self.teacher_classifier = FrozenClassifier(setting)
-        # In a tuple, so that the student's layer does not become a part of this module too.
-        self._student_classifier = (student_classifier(setting),)
-        student, teacher = self.pairs[0]
-        ours, theirs = self._student_classifier[0].weight, self.teacher_classifier.weight
-        check_pooled("student", self.adapter.student_shape[0], ours.shape[1], student)
-        check_pooled("teacher", self.adapter.teacher_shape[0], theirs.shape[1], teacher)
 
     def pair_losses(  # noqa: D102
         self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from limbeck.errors import InputError
 from limbeck.methods.base import Setting
+from limbeck.methods.features import TapSpec, TapTerm, Where
 
 Who = Literal["student", "teacher"]
 
@@ -90,3 +91,26 @@ def _order(setting: Setting, path: str) -> Tensor:
             f"this method needs"
         )
     return torch.argmax(same.int(), 1).cpu()
+
+
+class ClassifierTerm(TapTerm):
+    """A term on the last maps, to which both classifiers are applied position by position.
+
+    Attributes:
+        adapter: makes maps of both features, each on its own grid.
+        teacher_classifier: never trained.
+    """
+
+    where: ClassVar[Where] = "last"
+    single = True
+
+    def __init__(self, spec: TapSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.adapter = self.map_adapters(grid=False)[0]
+        self.teacher_classifier = FrozenClassifier(setting)
+        # In a tuple, so that the student's layer does not become a part of this module too.
+        self._student_classifier = (student_classifier(setting),)
+        student, teacher = self.pairs[0]
+        ours, theirs = self._student_classifier[0].weight, self.teacher_classifier.weight
+        check_pooled("student", self.adapter.student_shape[0], ours.shape[1], student)
+        check_pooled("teacher", self.adapter.teacher_shape[0], theirs.shape[1], teacher)

@@ -12,9 +12,9 @@ from torch.nn.functional import linear
 from limbeck import functional
 from limbeck.data.base import Record
 from limbeck.functional import sdd_loss, sdd_pool
-from limbeck.methods.base import Clock, Setting
-from limbeck.methods.classifiers import FrozenClassifier, check_pooled, student_classifier
-from limbeck.methods.features import TapSpec, TapTerm, Where
+from limbeck.methods.base import Clock
+from limbeck.methods.classifiers import ClassifierTerm
+from limbeck.methods.features import TapSpec
 from limbeck.methods.term import Weight
 
 
@@ -36,7 +36,7 @@ class SddSpec(TapSpec):
     complementary: Weight = 2.0
 
 
-class Sdd(TapTerm):
+class Sdd(ClassifierTerm):
     """A logit loss on every region of the last maps (Wei et al., CVPR 2024).
 
     A region's logits are the classifier's word on the average of its maps. It trains the student's
@@ -44,21 +44,8 @@ class Sdd(TapTerm):
     """
 
     Spec: ClassVar[type[TapSpec]] = SddSpec
-    where: ClassVar[Where] = "last"
-    single = True
     labeled = True
     spec: SddSpec
-
-    def __init__(self, spec: SddSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self.adapter = self.map_adapters(grid=False)[0]
-        self.teacher_classifier = FrozenClassifier(setting)
-        # In a tuple, so that the student's layer does not become a part of this module too.
-        self._student_classifier = (student_classifier(setting),)
-        student, teacher = self.pairs[0]
-        ours, theirs = self._student_classifier[0].weight, self.teacher_classifier.weight
-        check_pooled("student", self.adapter.student_shape[0], ours.shape[1], student)
-        check_pooled("teacher", self.adapter.teacher_shape[0], theirs.shape[1], teacher)
 
     def pair_losses(  # noqa: D102
         self, features: Sequence[tuple[Tensor, Tensor]], batch: Record, clock: Clock
