@@ -46,6 +46,7 @@ LOSSES = {
     "Other outputs": ["outputs", "regions"],
     "Features": ["features", "attention", "layers", "boundaries", "projected"],
     "Relations between samples": ["relations", "contrastive"],
+    "Noisy teachers and pools": ["slam", "noise", "noise_evidence", "label_shift", "debias"],
     "Pieces": ["maps", "calibration", "batch_ensemble", "_common"],
 }
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from limbeck import functional
 from limbeck.methods.build import spec_class
-from limbeck.methods.registry import METHODS, LossEntry, load_target
+from limbeck.methods.entry import LossEntry
+from limbeck.methods.registry import METHODS, load_target
 from limbeck.report import words
 from limbeck.report.table import table_markdown
 
@@ -24,7 +25,13 @@ STUDENT, TEACHER = "limbeck:convnet?widths=4,8", "limbeck:convnet?widths=8,16"
 COMMAND = "limbeck compare examples/methods.yaml"
 
 # The losses of methods in a file of their own, where the name is not the method's.
-LOSSES = {"reviewkd": "reviewkd_hcl_loss", "factor_transfer": "factor_loss"}
+LOSSES = {
+    "reviewkd": "reviewkd_hcl_loss",
+    "factor_transfer": "factor_loss",
+    "weighted": "estimate_weights",
+    "pseudo_label": "kd_loss",
+    "threshold": "kd_loss",
+}
 
 
 def told() -> dict[str, dict[str, Any]]:
@@ -137,10 +144,21 @@ def teacherless(name: str) -> bool:
     return METHODS[name].needs == "labels"
 
 
+def pooled(name: str) -> bool:
+    """Whether the method learns from unlabelled samples alone, beside labelled ones."""
+    return METHODS[name].needs.startswith("pool")
+
+
+POOL = "labels=300, val=0.3"
+"""What makes a pool and enough validation samples of the digits."""
+
+
 def _command(name: str, training: dict[str, Any]) -> str:
     """The command line; run by the tests where it needs no teacher."""
     verb, alone = ("train", "") if name == "labels" else ("distill", f"--method {name} ")
     options = "".join(f" --training.{key} {value}" for key, value in training.items())
+    if pooled(name):
+        options += "".join(f" --data.{one.replace('=', ' ')}" for one in POOL.split(", "))
     teacher, reason = "", ""
     if not teacherless(name):
         teacher = "--teacher runs/teacher "
@@ -160,6 +178,14 @@ def _snippet(name: str, training: dict[str, Any], options: dict[str, Any]) -> st
         lines.append(f'result = limbeck.train("{STUDENT}", "digits", {given})')
     elif teacherless(name):
         return ""
+    elif pooled(name):
+        lines[1:] = ["import limbeck", "from limbeck.recipe.spec import DataSpec", ""]
+        lines += [
+            'labeled = DataSpec(source="digits", val=0.3)',
+            f'data = DataSpec(source="digits", {POOL})  # the other samples are the pool',
+            f'teacher = limbeck.train("{TEACHER}", labeled, training={{"epochs": 6}}).student',
+            f'result = limbeck.distill("{STUDENT}", teacher, data, {method}, {given})',
+        ]
     else:
         lines += [
             f'teacher = limbeck.train("{TEACHER}", "digits", training={{"epochs": 1}}).student',

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "limbeck"
 _BASE = {"errors"}
 _PIECES = _BASE | {"recipe", "functional"}
 _SCIENCE = _PIECES | {"data", "nn", "models"}
-_MACHINE = _SCIENCE | {"tasks", "teachers", "methods"}
+_MACHINE = _SCIENCE | {"tasks", "store", "teachers", "methods"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -24,8 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "data": _BASE | {"recipe"},
     "nn": _PIECES | {"data"},
     "models": _BASE,
+    "theory": _PIECES,
     "tasks": _SCIENCE,
-    "teachers": _SCIENCE,
+    "store": _PIECES | {"data"},
+    "teachers": _SCIENCE | {"store"},
     "methods": _SCIENCE | {"tasks"},
     "engine": _MACHINE,
     "exporters": _SCIENCE | {"engine"},

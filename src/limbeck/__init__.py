@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from limbeck.runs.evaluate import evaluate, predict
     from limbeck.runs.execute import Result
     from limbeck.runs.export import export
+    from limbeck.runs.label import label
     from limbeck.runs.load import load
+    from limbeck.store.reader import TeacherStore
 
 __version__ = "0.1.0"
 
@@ -26,10 +28,12 @@ _HOMES = {
     "LimbeckError": "limbeck.errors",
     "Result": "limbeck.runs.execute",
     "RunError": "limbeck.errors",
+    "TeacherStore": "limbeck.store.reader",
     "compare": "limbeck.runs.compare",
     "distill": "limbeck.runs.api",
     "evaluate": "limbeck.runs.evaluate",
     "export": "limbeck.runs.export",
+    "label": "limbeck.runs.label",
     "load": "limbeck.runs.load",
     "load_data": "limbeck.data.load",
     "predict": "limbeck.runs.evaluate",
@@ -43,11 +47,13 @@ __all__ = [
     "LimbeckError",
     "Result",
     "RunError",
+    "TeacherStore",
     "__version__",
     "compare",
     "distill",
     "evaluate",
     "export",
+    "label",
     "load",
     "load_data",
     "predict",

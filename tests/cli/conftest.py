@@ -26,6 +26,20 @@ def net(shape, classes, width=8):
     return nn.Sequential(*hidden, nn.Linear(width, classes))
 
 
+class Named(nn.Linear):
+    def forward(self, x):
+        return {"x": super().forward(x)}
+
+
+class Unnamed(nn.Linear):
+    def forward(self, record):
+        return super().forward(record["x"])
+
+
+def named(shape, classes):
+    return nn.Sequential(Named(shape[0], 4), Unnamed(4, classes))
+
+
 def broken(shape, classes):
     raise RuntimeError("no luck")
 
@@ -87,6 +101,7 @@ def _arrays(folder: Path) -> None:
     np.savez(folder / "one-class.npz", x=x, y=0 * y)
     np.savez(folder / "empty.npz", x_train=x, y_train=y, x_test=x[:0], y_test=y[:0])
     np.savez(folder / "outside.npz", x_train=x, y_train=y, x_test=x, y_test=y + 1)
+    np.savez(folder / "negative.npz", x=x, y=y - 1)
     np.savez(folder / "four.npz", x=x, y=np.arange(90) % 4)
     np.savez(folder / "nan.npz", x=np.where(np.arange(90)[:, None] == 5, np.nan, x), y=y)
     np.savez(folder / "objects.npz", x=np.array([{}, {}], dtype=object), y=y[:2])

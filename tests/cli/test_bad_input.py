@@ -21,12 +21,52 @@ CASES = {
         f"{TRAIN} --data outside.npz",
         "has label 3, but the training part ends at 2",
     ),
+    "label below zero": (f"{TRAIN} --data negative.npz", "-1"),
     "NaN": (f"{TRAIN} --data nan.npz", "NaN or infinite values, the first at index 5"),
     "other classes": (
         "distill --student limbeck:mlp --teacher teacher --data four.npz --out refused",
         "the teacher 'teacher' gives outputs of shape (3,), but the data has 4 classes",
     ),
     "wrong tap": (f"{DISTILL} --teacher.taps layer9", "the teacher has no module 'layer9' to tap"),
+    "wrong pair of taps": (
+        f"{DISTILL} --method fitnet --method.taps layer9:layer1",
+        "the student has no module 'layer9' to tap, did you mean 'layer1'? (it has: flatten, "
+        "layer1, layer1.0, layer1.1, linear, ...); `limbeck taps MODEL` lists them all",
+    ),
+    "features that are no tensor": (
+        "distill --student mine:named --teacher teacher --data points.npz --out refused "
+        "--method fitnet --method.taps 0:layer1",
+        "the tap '0' of the student gives dict, not a tensor; tap one of its sub-modules",
+    ),
+    "temperature of zero": (
+        f"{DISTILL} --method.temperature 0",
+        "method.temperature: input should be greater than 0, got 0",
+    ),
+    "one temperature of zero": (
+        f"{DISTILL} --method mlkd --method.temperatures [2,0]",
+        "temperature is 0.0: it must be above 0",
+    ),
+    "negative weight": (
+        f"{DISTILL} --method.weight -1",
+        "method.weight: input should be greater than or equal to 0, got -1",
+    ),
+    "negative weight within": (
+        f"{DISTILL} --method dkd --method.beta -1",
+        "beta is -1.0: it must be 0 or more",
+    ),
+    "empty batch": (
+        f"{DISTILL} --training.batch 0",
+        "training.batch: input should be greater than or equal to 1, got 0",
+    ),
+    "resumed otherwise": (
+        "train --resume teacher --training.epochs 50",
+        "the run in teacher has training.epochs 1, and --resume goes on with it as it is, not "
+        "with 50",
+    ),
+    "resumed with another student": (
+        "train --resume teacher --student limbeck:mlp?widths=9",
+        "has student limbeck:mlp?widths=8, and --resume",
+    ),
     "unknown key": (f"{DISTILL} --training.epoch 2", "'epoch', did you mean 'epochs'?"),
     "no number": (
         f"{DISTILL} --training.optimizer.lr fast",
@@ -46,7 +86,14 @@ CASES = {
 
 # A process that loads torch takes seconds where machines are busy; these few show that the
 # command as a whole behaves as `main` does.
-QUICK = ("missing file", "unreadable image", "other classes", "unknown key", "no number")
+QUICK = (
+    "missing file",
+    "unreadable image",
+    "other classes",
+    "unknown key",
+    "no number",
+    "resumed otherwise",
+)
 
 
 @pytest.mark.parametrize("case", CASES)

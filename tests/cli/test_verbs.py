@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 import limbeck
+from limbeck.cli.arguments import make_parser, parse
+from limbeck.cli.recipes import read_recipe
 from limbeck.recipe.yaml import read
 
 SMALL = "--training.epochs 1 --training.batch 16"
@@ -59,6 +61,29 @@ def test_train_distill_and_go_on(inside, place):
     header = next(line.split() for line in lines if "metric" in line)
     assert header == ["metric", "validation", "test"]
     assert any(line.startswith("delivered: last epoch; best on validation") for line in lines)
+
+
+def test_a_run_goes_on_with_flags_that_say_the_same_and_on_another_machine(inside, place):
+    same = "--student limbeck:mlp?widths=8 --data points.npz --training.epochs 1 --seed 0"
+    machine = "--device cpu --workers 2"
+    assert inside(f"train --resume teacher {same} {machine}").status == 0
+    recipe = read_recipe(*parse(make_parser(), f"train --resume teacher {machine}".split()))
+    assert (recipe.out, recipe.student) == ("teacher", "limbeck:mlp?widths=8")
+    assert (recipe.training.device, recipe.training.workers) == ("cpu", 2)
+
+
+def test_pairs_of_taps_are_a_table_before_training(inside, place):
+    words = f"distill --student limbeck:mlp?widths=4 --teacher teacher --data points.npz {SMALL}"
+    said = inside(f"{words} --method fitnet --out paired")
+    assert said.status == 0
+    lines = [line.split() for line in said.err.splitlines()]
+    header, row = (line for line in lines if line[:1] in (["term"], ["fitnet"]))
+    assert header == ["term", "student", "shape", "teacher", "shape"]
+    assert row == ["fitnet", "layer1", "4", "layer1", "8"]
+    told = "fitnet: student layer1 (4) follows teacher layer1 (8)"
+    assert told in (place / "paired" / "log.txt").read_text()
+    assert "fitnet" not in inside(f"{words} --method fitnet --out quiet --json").err
+    assert "layer1" in inside(f"{words} --method factor_transfer --dry-run").err
 
 
 def test_evaluate(inside):

@@ -17,7 +17,8 @@ from limbeck.data.base import Record
 from limbeck.engine.checkpoint import load_tensors
 from limbeck.engine.engine import Engine
 from limbeck.methods.base import Method, MethodSpec, Setting
-from limbeck.methods.registry import METHODS, Entry
+from limbeck.methods.entry import Entry
+from limbeck.methods.registry import METHODS
 from limbeck.nn.taps import Taps
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from limbeck.data.base import Record
 from limbeck.engine.engine import Engine
 from limbeck.methods.base import Method, MethodSpec, Setting
-from limbeck.methods.registry import Entry
+from limbeck.methods.entry import Entry
 
 ENTRY = Entry("A critic of the teacher, trained beside the student", "none", "logits", "twin:Twin")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -103,10 +104,19 @@ def fit(model: nn.Module, split: ArraySplit, epochs: int = 12) -> None:
     model.eval().requires_grad_(False)
 
 
-def train_term(pair: Pair, term: TermModule, steps: int = 24, lr: float = 3e-3) -> list[float]:
-    """The values of a term while student and term are trained on it alone."""
+def train_term(
+    pair: Pair, term: TermModule, steps: int = 24, lr: float = 3e-3, momentum: float | None = None
+) -> list[float]:
+    """The values of a term while student and term are trained on it alone.
+
+    By Adam, or by SGD where `momentum` is given.
+    """
     parameters = [*pair.student.parameters(), *term.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=lr)
+    optimizer = (
+        torch.optim.Adam(parameters, lr=lr)
+        if momentum is None
+        else torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+    )
     per_epoch = len(pair.split) // BATCH
     values = []
     term.train()
@@ -125,7 +135,7 @@ def train_term(pair: Pair, term: TermModule, steps: int = 24, lr: float = 3e-3) 
 
 def make_engine(pair: Pair, method: Method, *, epochs: int = 8) -> Engine:
     """The real engine on the pair's data; the teacher is tapped where the method reads it."""
-    teachers = Teachers([LiveTeacher(pair.teacher)])
+    teachers = Teachers([LiveTeacher(copy.deepcopy(pair.teacher))])  # it changes its layout
     teachers.tap(method.teacher_taps)
     cpu = torch.device("cpu")
     training = Training(epochs=epochs, batch=BATCH, optimizer={"lr": 0.02})

@@ -123,6 +123,25 @@ def test_what_cannot_be_meant_is_refused(method: Any, message: str) -> None:
         parse_method(method)
 
 
+LOSSES = [name for name, entry in all_methods().items() if getattr(entry, "function", "")]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_takes_a_weight_below_zero(name: str) -> None:
+    spec = parse_method(name)
+    numbers = [key for key, value in spec.model_dump().items() if type(value) is float]
+    assert "weight" in numbers
+    for option in numbers:
+        with pytest.raises(InputError, match="0"):
+            build({"name": name, option: -1.0})
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_takes_an_empty_batch(name: str) -> None:
+    with pytest.raises(InputError, match="at least one sample"):
+        build(name).losses({key: value[:0] for key, value in batch().items()}, CLOCK)
+
+
 def test_a_method_that_needs_a_teacher_says_so() -> None:
     with pytest.raises(InputError, match=r"'kd' needs a teacher; give one with --teacher"):
         build("kd", teachers=0)
@@ -134,6 +153,30 @@ def test_what_is_written_down_is_read_back() -> None:
         assert parse_method(dump_method(spec)) == spec
 
 
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_balance_gives_a_loss_on_logits_the_pull_of_the_labels(weight: float) -> None:
+    options = {"name": "kd", "temperature": 9.0, "weight": weight, "balance": True}
+    method, record = build({**options, "label_weight": 1.0}).train(), batch()
+    found = method.losses(record, CLOCK)
+    kd, ce = (
+        torch.autograd.grad(found[name], record["student.logits"], retain_graph=True)[0].norm()
+        for name in ("kd", "labels")
+    )
+    torch.testing.assert_close(kd, weight * ce)
+    assert "terms.0.balance.scales" in method.state_dict()
+    assert not any("balance" in name for name in build("kd").state_dict())
+
+
+def test_balance_reaches_terms_with_modules_of_their_own() -> None:
+    method, record = build([{"name": "ctkd", "balance": True}, "labels"]).train(), batch()
+    found = method.losses(record, CLOCK)
+    ctkd, ce = (
+        torch.autograd.grad(value, record["student.logits"], retain_graph=True)[0].norm()
+        for value in found.values()
+    )
+    torch.testing.assert_close(ctkd, 0.9 * ce)
+
+
 def test_losses_that_relate_samples_are_known_by_name() -> None:
     assert build("dist").coupled == ["dist"]
     assert build(["kd", "labels"]).coupled == []
@@ -143,7 +186,7 @@ def test_losses_that_relate_samples_are_known_by_name() -> None:
     ("source", "message"),
     [
         ("import nowhere_at_all", r"'broken' of an installed package.*cannot be loaded: No module"),
-        ("ENTRY = 3", r"'broken'.*no limbeck\.methods\.registry\.Entry but int"),
+        ("ENTRY = 3", r"'broken'.*no limbeck\.methods\.Entry but int"),
     ],
 )
 def test_a_broken_package_is_named_and_leaves_the_built_in_methods_alone(

@@ -138,7 +138,7 @@ def test_balance_makes_weights_mean_the_same(pair: Pair) -> None:
     """Each pair's gradient at the student's features has the norm of the labels' gradient."""
     term = At(At.Spec(balance=True), pair.setting()).train()
     batch = pair.record(pair.rows(0), term.student_taps, term.teacher_taps)
-    term(batch, Clock(0, 1, 1))
+    term.balanced(batch, Clock(0, 1, 1))
     labels = term.setting.task.loss(batch["student.logits"], batch)
     losses = term.pair_losses(term.tapped(batch), batch, Clock(0, 1, 1))
     assert term.balance is not None
@@ -158,7 +158,7 @@ def test_balance_is_checkpointed_and_still_in_evaluation(pair: Pair) -> None:
     assert term.balance is not None
     before = term.balance.scales.clone()
     term.eval()
-    term(pair.record(pair.rows(0), term.student_taps, term.teacher_taps), Clock(0, 1, 1))
+    term.balanced(pair.record(pair.rows(0), term.student_taps, term.teacher_taps), Clock(0, 1, 1))
     assert torch.equal(before, term.balance.scales)
 
 
@@ -166,9 +166,25 @@ def test_balance_sees_through_the_choice_of_labelled_rows(pair: Pair) -> None:
     term = build(pair, "crd", "Crd", balance=True).train()
     batch = pair.record(pair.rows(0), term.student_taps, term.teacher_taps)
     batch["y"] = batch["y"][:40]
-    term(batch, Clock(0, 1, 1))
+    term.balanced(batch, Clock(0, 1, 1))
     assert term.balance is not None
     assert float(term.balance.scales) != 1.0
+
+
+def test_balance_of_exits_is_measured_where_they_sit(pair: Pair) -> None:
+    term = build(pair, "ofa", "Ofa", balance=True).train()
+    term.balanced(pair.record(pair.rows(0), term.student_taps, ()), Clock(0, 1, 1))
+    assert term.balance is not None
+    assert float(term.balance.scales) not in (0.0, 1.0)
+
+
+def test_the_regressor_of_fitnets_is_normalized_so_that_the_published_weight_trains(
+    pair: Pair,
+) -> None:
+    """Behind a plain one the first steps at the default learning rate are too long: NaN here."""
+    term = Fitnet(Fitnet.Spec(), pair.setting())
+    values = train_term(pair, term, lr=0.05, momentum=0.9)
+    assert values[-1] < 0.5 * values[0]
 
 
 def test_several_teachers_are_refused(pair: Pair) -> None:
@@ -179,6 +195,27 @@ def test_several_teachers_are_refused(pair: Pair) -> None:
 def test_unknown_tap_names_the_nearest(pair: Pair) -> None:
     with pytest.raises(InputError, match="layer1"):
         Fitnet(Fitnet.Spec(taps=[("layr1", "layer1")]), pair.setting())
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("Rkd", "distance_weight"),
+        ("Rkd", "angle_weight"),
+        ("At", "power"),
+        ("Cc", "gamma"),
+        ("Cc", "order"),
+        ("Pkt", "eps"),
+        ("Pkd", "eps"),
+        ("Srd", "exponent"),
+        ("CosineSmoothL1", "cosine_weight"),
+        ("CosineSmoothL1", "smooth_weight"),
+        ("CosineSmoothL1", "beta"),
+    ],
+)
+def test_no_loss_on_features_takes_a_number_below_zero(pair: Pair, name: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is -1"):
+        build(pair, "features", name, **{option: -1})
 
 
 def test_no_adapter_where_one_is_needed(pair: Pair) -> None:

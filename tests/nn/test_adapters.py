@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import InputError
-from limbeck.nn.adapters import Adapter, grid_of
+from limbeck.nn.adapters import Adapter, grid_of, with_width
 
 CHANNELS = st.integers(1, 5)
 SIDE = st.integers(1, 6)
@@ -29,7 +29,7 @@ PAIRS = st.one_of(
     st.tuples(VOLUMES, st.one_of(VOLUMES, VECTORS)),
     st.tuples(VECTORS, VOLUMES),
 )
-KINDS = st.sampled_from(["auto", "linear", "mlp"])
+KINDS = st.sampled_from(["auto", "norm", "linear", "mlp"])
 
 
 def run(adapter: Adapter, student: tuple[int, ...], teacher: tuple[int, ...]) -> list[torch.Tensor]:
@@ -104,6 +104,17 @@ def test_grids_of_tokens_need_not_be_square() -> None:
 def test_mlp_is_two_layers_and_linear_one() -> None:
     assert len(list(Adapter((4,), (6,), kind="mlp").parameters())) == 4
     assert len(list(Adapter((4,), (4,), kind="linear").parameters())) == 2
+
+
+@pytest.mark.parametrize("shape", [(6,), (9, 6), (6, 3, 3), (6, 2, 3, 3)])
+def test_norm_standardizes_each_channel_over_the_batch(shape: tuple[int, ...]) -> None:
+    adapter = Adapter(shape, with_width(shape, 4), kind="norm")
+    student, _ = adapter(torch.randn(32, *shape), torch.randn(32, *with_width(shape, 4)))
+    rows = student if len(shape) == 2 else student.movedim(1, -1)
+    flat = rows.reshape(-1, 4)
+    torch.testing.assert_close(flat.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(flat.std(0, correction=0), torch.ones(4), atol=1e-2, rtol=0)
+    assert Adapter(shape, shape, kind="norm").layer is None
 
 
 def test_adapters_can_be_copied_and_loaded() -> None:

@@ -87,6 +87,10 @@ def _keys_help(verb: Verb) -> str:
 
 _KEY_HELP = {
     "student": "--student MODEL, where code of yours builds it",
+    "task": "--task NAME",
+    "teachers": "--teacher MODEL, --teachers A B, --teachers.0.taps PATH",
+    "training.views": "--training.views flip crop",
+    "training.view_count": "--training.view_count N, the same as --views N",
     "data": "--data SOURCE and --data.KEY",
     "training.metric": "--training.metric module:function",
 }
@@ -111,7 +115,10 @@ def parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, Ove
     return options, overrides
 
 
-_OWN = (*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats")
+_OWN = (
+    *(*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats"),
+    *("from", "views", "top-k", "dtype", "features", "batch", "splits", "skip-nonfinite"),
+)
 _LISTS = (
     *("teachers", "taps", "classes", "mean", "std", "views", "class_weights"),
     *("betas", "milestones", "temperatures", "weights"),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from limbeck.cli import say
 from limbeck.cli.arguments import Overrides
-from limbeck.methods.registry import Entry, all_methods
+from limbeck.methods.entry import Entry
+from limbeck.methods.registry import all_methods
 
 
 def run(options: argparse.Namespace, overrides: Overrides) -> int:

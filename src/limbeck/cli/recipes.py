@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +32,63 @@ def read_recipe(options: argparse.Namespace, overrides: Overrides) -> Recipe:
     content: dict[str, Any] = {}
     resumed = getattr(options, "resume", None)
     if resumed:
-        content = _resumed(Path(resumed), getattr(options, "recipe", None))
+        content = _resumed(Path(resumed), getattr(options, "recipe", None)) | {"out": resumed}
     elif getattr(options, "recipe", None):
         content = yaml.read(Path(options.recipe))
     if "teacher" in content and "teachers" not in content:
         content["teachers"] = content.pop("teacher")
     if "teachers" in content:
         content["teachers"] = _words(content["teachers"])
+    before = copy.deepcopy(content)
     for path, value in [*overrides, *_shortcuts(options)]:
         _set(content, path, value)
-    if resumed:
-        content["out"] = resumed
     typed = {str(word) for _, value in overrides for word in _words(value)}
     _refuse_code(content, typed)
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise InputError(explain(error)) from None
+    recipe = _checked(content)
+    if resumed:
+        recipe = _gone_on(_checked(before), recipe)
     _check_names(recipe)
     return recipe
+
+
+def _checked(content: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+
+
+def _gone_on(before: Recipe, given: Recipe) -> Recipe:
+    """The recipe of the run that goes on, on the machine that the flags name.
+
+    Raises:
+        InputError: a flag says otherwise than the run; its schedule, for one, would not fit.
+    """
+    changes = _changes(before.model_dump(), given.model_dump(exclude_unset=True))
+    for path, old, new in changes:
+        if path not in MACHINE and path != "out":
+            raise InputError(
+                f"the run in {before.out} has {path} {old}, and --resume goes on with it as it is, "
+                f"not with {new}; start a new run, without --resume, for another recipe"
+            )
+    machine = {key: getattr(given.training, key) for key in ("device", "workers")}
+    return before.model_copy(update={"training": before.training.model_copy(update=machine)})
+
+
+MACHINE = ("training.device", "training.workers")
+"""What may differ when a run goes on: it changes no result."""
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted paths at which `new` says otherwise than `old`; a bare name is that of a mapping."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        for key in new:
+            yield from _changes(old.get(key), new[key], f"{path}.{key}" if path else key)
+    elif isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        for place, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changes(*pair, f"{path}.{place}")
+    elif new != (old.get("name") if isinstance(old, dict) else old):
+        yield path, old, new
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -8,11 +8,17 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from limbeck.recipe import yaml
+
+if TYPE_CHECKING:
+    from limbeck.methods.base import Method
 
 
 def first_rank() -> bool:
@@ -42,6 +48,20 @@ def recipe(options: argparse.Namespace, resolved: dict[str, Any]) -> None:
         as_json(resolved)
     elif first_rank():
         yaml.show(resolved)
+
+
+def chosen(method: Method) -> None:
+    """What the method chose: its pairs of taps as a table, all else line by line."""
+    from limbeck.methods.base import TapPair
+
+    table = Table("term", "student", "shape", "teacher", "shape", box=SIMPLE_HEAD)
+    for told in method.describe():
+        if isinstance(told, TapPair):
+            table.add_row(*map(Text, told.cells))
+        else:
+            notes().print(told)
+    if table.row_count:
+        notes().print(table)
 
 
 def interrupted(verb: str, folder: Path, typed: list[str]) -> None:

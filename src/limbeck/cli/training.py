@@ -22,13 +22,13 @@ def train(options: argparse.Namespace, overrides: Overrides, recipe: Recipe) -> 
 
     job = make_job(recipe)
     if options.dry_run:
-        method = make_engine(job, Ranks(job.device)).method
-        say.notes().print("\n".join(method.describe()), end="\n" if method.describe() else "")
+        say.chosen(make_engine(job, Ranks(job.device)).method)
         say.recipe(options, resolved(job))
         return 0
     folder = Path(recipe.out) if recipe.out else new_folder(options.verb)
     try:
-        result = run_job(job, folder, resume=bool(options.resume))
+        told = None if options.json else say.chosen
+        result = run_job(job, folder, resume=bool(options.resume), started=told)
     except KeyboardInterrupt:
         say.interrupted(options.verb, folder, code_flags(overrides))
         return 130

@@ -50,6 +50,32 @@ def _training(parser: argparse.ArgumentParser) -> None:
     _resume(parser)
 
 
+def _label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", help="a recipe file (.yaml)")
+    parser.add_argument("--resume", metavar="STORE", help="go on with the labelling in this folder")
+    parser.add_argument("--from", dest="outputs", metavar="FILE", help="take outputs from a file")
+    parser.add_argument("--views", type=int, help="views of a sample, the first is the clean one")
+    parser.add_argument("--top-k", type=int, help="logits kept of each row; all where not said")
+    parser.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), help="how they are kept")
+    parser.add_argument(
+        "--features",
+        choices=("pooled", "full"),
+        help="how tapped features are kept (--teachers.0.taps PATH)",
+    )
+    parser.add_argument("--batch", type=int, help="samples in a forward pass of the teacher")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="of train, pool, val, test")
+    parser.add_argument(
+        "--skip-nonfinite", action="store_true", help="leave out samples with NaN outputs"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the recipe, and stop")
+
+
+def _store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("info", "verify"), help="look, or check it against itself")
+    parser.add_argument("path", metavar="STORE", help="the folder of a store")
+    parser.add_argument("--rows", type=int, default=64, help="outputs to run again")
+
+
 def _folder(what: str) -> Callable[[argparse.ArgumentParser], Any]:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("run", help=what)
@@ -118,6 +144,23 @@ VERBS: dict[str, Verb] = {
         "limbeck distill --student limbeck:convnet?widths=8,16 --teacher runs/teacher "
         "--data fashion-mnist --method kd --method.temperature 4",
         _training,
+    ),
+    "label": Verb(
+        "run a teacher once over data and store its outputs",
+        "limbeck label --teacher runs/teacher --data fashion-mnist --views 4 "
+        "--training.views flip crop --top-k 10 --out stores/fashion",
+        _label,
+        reads=(
+            *("task", "teachers", "data", "out"),
+            *("training.views", "training.view_count"),
+            *("training.device", "training.precision", "training.workers"),
+        ),
+    ),
+    "store": Verb(
+        "what a store holds, and whether it still holds it",
+        "limbeck store verify stores/fashion",
+        _store,
+        recipe=False,
     ),
     "compare": Verb(
         "arms by seeds, paired, beside no teacher and tuned KD",

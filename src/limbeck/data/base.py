@@ -13,6 +13,9 @@ from torch import Tensor
 Record = dict[str, Tensor]
 """A batch, or what a model said about it. Keys: `x`, `y`, `index`, `student.logits`, ...
 
+`view`, where samples are augmented, is the number of each sample's view. It lies on the CPU on
+every device, so that whoever asks for it does not wait.
+
 Where labelled and unlabelled samples share a batch the labelled ones come first, and `y`
 has only as many rows as there are labels.
 """

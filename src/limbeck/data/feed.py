@@ -50,7 +50,10 @@ class Feed:
         split.prefetch(self._rows(part, *self._next(step, micro)))
         if self.views is None:
             return record
-        return self.views[part](record, self.plan.view(part, step))
+        view = self.plan.view(part, step)
+        seen = self.views[part](record, view)
+        seen["view"] = torch.full((len(seen["index"]),), view)
+        return seen
 
     def _next(self, step: int, micro: int) -> tuple[int, int]:
         micro += 1

@@ -50,9 +50,13 @@ def sample_hashes(split: Split) -> Tensor:
     """
     hashes = torch.empty(len(split), dtype=torch.int64)
     for rows in torch.split(torch.arange(len(split)), _ROWS):
-        x = split.fetch(rows)["x"]
-        hashes[rows] = torch.from_numpy(_row_hashes(_bytes(x.flatten(1))).view(np.int64))
+        hashes[rows] = batch_hashes(split.fetch(rows)["x"])
     return hashes
+
+
+def batch_hashes(x: Tensor) -> Tensor:
+    """The same for a batch of samples, shape (B, ...) on any device; int64 of shape (B,)."""
+    return torch.from_numpy(_row_hashes(_bytes(x.flatten(1))).view(np.int64))
 
 
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:

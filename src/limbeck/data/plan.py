@@ -27,7 +27,7 @@ class BatchPlan:
         accumulate: micro-batches in a step.
         ranks: processes that share a step.
         rank: which of them this is.
-        view_count: views that are replayed in turn; None: a fresh one every epoch.
+        view_count: views that are replayed in turn, the clean one first; None: fresh ones.
     """
 
     labeled: int
@@ -74,12 +74,13 @@ class BatchPlan:
         return self.labeled // self.global_batch
 
     def view(self, part: str, step: int) -> int:
-        """Number of the view of `part` that is replayed at `step`; 0 would be the clean sample.
+        """Number of the view of `part` that is replayed at `step`; 0 is the clean sample.
 
-        A fresh one for every pass over the part, so that no sample comes twice in the same view.
+        Without `view_count` a fresh one for every pass over the part, so that no sample comes
+        twice in the same view; else those from 0 on in turn.
         """
         epoch = step // self._steps(part)
-        return 1 + (epoch if self.view_count is None else epoch % self.view_count)
+        return 1 + epoch if self.view_count is None else epoch % self.view_count
 
     def permutation(self, part: str, epoch: int) -> Tensor:
         """The order of the samples of `part` ("train" or "pool") in `epoch`."""

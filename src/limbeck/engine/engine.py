@@ -24,6 +24,7 @@ from limbeck.engine.ranks import Ranks
 from limbeck.engine.role import Role, pieces
 from limbeck.engine.schedule import factor
 from limbeck.engine.state import whole
+from limbeck.engine.survey import Survey
 from limbeck.errors import InputError, RunError
 from limbeck.methods.base import Clock, Method
 from limbeck.nn.forward import Forward
@@ -47,6 +48,7 @@ class Engine:
         ranks: the processes that train together.
         device: where everything lies.
         seed: of all randomness inside steps.
+        clean: the samples that the method may look at besides its batches.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         ranks: Ranks,
         device: torch.device,
         seed: int,
+        clean: Survey | None = None,
     ) -> None:
         if training.strategy == "shard" and method.differentiates:
             raise InputError(
@@ -73,6 +76,8 @@ class Engine:
         self.ranks = ranks
         self.device = device
         self.seed = seed
+        self.clean = clean or Survey()
+        self.events: list[dict[str, Any]] = []
         self.steps = training.epochs * feed.plan.steps_per_epoch
         self.done = 0
         # The micro-batch of the present step, and how many it has.
@@ -159,6 +164,39 @@ class Engine:
         self._watch(own)
         self._give(self.roles[role], own)
 
+    def record(self, name: str, value: Tensor) -> None:
+        """Log a figure beside the losses, its mean over the interval under `figures`.
+
+        Args:
+            name: of the figure.
+            value: of any shape, the same in every step.
+        """
+        self.losses.record(name, value)
+
+    def survey(self, part: str, *, student: bool = True) -> Record:
+        """All clean samples of "train", "val" or "pool", with what student and teachers say.
+
+        Args:
+            part: the split.
+            student: run the student, in evaluation mode, as it stands now.
+
+        Returns:
+            On the CPU: `index`, `y` where labelled, `teacher.logits` where a teacher or its store
+            knows them, and `student.logits`.
+        """
+        record = self.clean.record(part)
+        if student:
+            record["student.logits"] = self.clean.logits(part, self.forward)
+        return record
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Leave JSON-ready facts for the report, as a line of their own in the metrics log.
+
+        A `curve` has `name`, `x`, `y` and the names of both axes as `xlabel` and `ylabel`; a
+        `histogram` has the edges of its bins as `x`, one more than there are counts in `y`.
+        """
+        self.events.append({"event": kind, "step": self.done, **facts})
+
     def generator(self, stream: int | str = 0) -> torch.Generator:
         """A generator for randomness inside a step: a function of (seed, step, rank, stream)."""
         place = (self.done, self._micro, self.ranks.rank, stream)
@@ -185,6 +223,10 @@ class Engine:
         self._micros = 1
         self.method.prepare(self)
         self._micros = self.training.accumulate
+
+    def begin_epoch(self) -> None:
+        """What the method does between two epochs."""
+        self.method.begin_epoch(self)
 
     def step(self) -> None:
         """One step of training: every micro-batch of it."""
@@ -215,13 +257,14 @@ class Engine:
         interval = self.losses.flush(self.ranks)
         if interval.bad_step is not None:
             self._refuse_nonfinite(interval, first + interval.bad_step)
-        return {
+        line = {
             "step": self.done,
             "epoch": -(-self.done // self.feed.plan.steps_per_epoch),
             "lr": self._rate(self.done - 1),
             "loss": sum(interval.means.values()),
             "terms": interval.means,
         }
+        return line | ({"figures": interval.figures} if interval.figures else {})
 
     def deliver(self) -> nn.Module:
         """The plain student on the CPU, averaged where an average was asked for; no more steps."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from limbeck.data.base import Record, Split
+from limbeck.data.collect import collect
 from limbeck.engine.checkpoint import load_tensors, save_tensors
 from limbeck.engine.engine import Engine
-from limbeck.engine.evaluate import collect
 from limbeck.engine.state import (
     engine_state,
     load_engine_state,
@@ -109,6 +109,7 @@ class Loop:
     def _epoch(self, epoch: int, per_epoch: int) -> None:
         engine, training = self.engine, self.training
         engine.method.train()
+        engine.begin_epoch()
         while engine.done < epoch * per_epoch:
             engine.step()
             if engine.done % training.log_every == 0 or engine.done == epoch * per_epoch:
@@ -148,7 +149,7 @@ class Loop:
         if engine.ema is not None:
             engine.ema.eval()
         try:
-            return collect(answer, split, engine.device)
+            return collect(answer, split)
         finally:
             engine.method.train(training)
 
@@ -177,6 +178,8 @@ class Loop:
         self.engine.ranks.wait()
 
     def _log(self, event: str, line: dict[str, Any]) -> None:
+        while self.engine.events:
+            self.folder.metrics.append(self.engine.events.pop(0))
         self.folder.metrics.append({"event": event, **line})
         self.folder.timing.append(
             {"event": event, "step": line["step"], "seconds": time.monotonic() - self.started}

@@ -1,10 +1,11 @@
-"""Losses kept on the device between two log lines, so that the host waits once an interval."""
+"""Losses and figures kept on the device between two log lines, for which alone the host waits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Interval:
 
     Attributes:
         means: mean of each term over the steps that had it.
+        figures: mean of everything else that was recorded, numbers or nested lists of them.
         bad_step: the first step (counted from 0 at the interval's start) at which a term was not
             finite or updates were suppressed; None: all is well.
         bad_term: the term that was not finite there; None: a gradient was not.
@@ -25,6 +27,7 @@ class Interval:
     """
 
     means: dict[str, float]
+    figures: dict[str, Any]
     bad_step: int | None
     bad_term: str | None
     suppressed: bool
@@ -43,6 +46,7 @@ class LossLog:
         self.nonfinite = nonfinite
         self._names: list[str] = []
         self._values: list[Tensor] = []
+        self._figures: dict[str, list[Tensor]] = {}
 
     @property
     def steps(self) -> int:
@@ -53,6 +57,10 @@ class LossLog:
         """Remember the terms of a micro-batch."""
         self._names.extend(terms)
         self._values.extend(value.detach() for value in terms.values())
+
+    def record(self, name: str, value: Tensor) -> None:
+        """Remember a figure of any shape, which is no summand of the loss."""
+        self._figures.setdefault(name, []).append(value.detach())
 
     def end_step(self) -> None:
         """Remember whether updates are suppressed by now."""
@@ -70,7 +78,16 @@ class LossLog:
             terms.setdefault(name, []).append(value)
         suppressed = any(terms.pop(self._FLAG))
         means = {name: sum(found) / len(found) for name, found in terms.items()}
-        return Interval(means, *self._first_bad(names, values), suppressed)
+        figures = self._mean_figures(ranks)
+        return Interval(means, figures, *self._first_bad(names, values), suppressed)
+
+    def _mean_figures(self, ranks: Ranks) -> dict[str, Any]:
+        names, found = list(self._figures), list(self._figures.values())
+        self._figures = {}
+        if not found:
+            return {}
+        means = ranks.mean([torch.stack(values).float().mean(0) for values in found])
+        return {name: mean.tolist() for name, mean in zip(names, means, strict=True)}
 
     def _first_bad(self, names: list[str], values: list[float]) -> tuple[int | None, str | None]:
         step = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 from limbeck.errors import InputError, RunError
 from limbeck.recipe.spec import Optimizer
 
+_Groups = dict[tuple[float, float], list[nn.Parameter]]
+
 
 class Role:
     """Trainable parameters, their optimiser, and the gradients that accumulate for its next step.
+
+    A module may say how its own parameters depart from the optimiser's options: in
+    `optimizer_factors`, by name, the factors of the learning rate and of the weight decay.
 
     Args:
         name: of the role, for messages.
@@ -26,8 +32,8 @@ class Role:
     def __init__(
         self, name: str, modules: Sequence[nn.Module], spec: Optimizer, nonfinite: Tensor
     ) -> None:
-        unique = {p: None for module in modules for p in module.parameters() if p.requires_grad}
-        self.parameters: list[nn.Parameter] = list(unique)
+        groups = _groups(modules)
+        self.parameters: list[nn.Parameter] = [p for group in groups.values() for p in group]
         if not self.parameters:
             raise InputError(f"the role {name!r} has no trainable parameter; unfreeze some")
         self.name = name
@@ -36,7 +42,7 @@ class Role:
         self._sharded = any(
             piece is not whole for piece, whole in zip(self.pieces, self.parameters, strict=True)
         )
-        self.optimizer = _optimizer(spec, self.pieces)
+        self.optimizer = _optimizer(spec, self._options(groups))
         # Fused optimisers read this attribute, as they do under a gradient scaler.
         self.optimizer.found_inf = nonfinite  # type: ignore[attr-defined]
         self.pending: list[Tensor] | None = None
@@ -45,7 +51,20 @@ class Role:
     def set_rate(self, factor: float) -> None:
         """Set the learning rate to `factor` times the base rate."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.lr * factor
+            group["lr"] = self.spec.lr * factor * group["rate"]
+
+    def _options(self, groups: _Groups) -> list[dict[str, Any]]:
+        """The optimiser's groups, of the pieces in their order."""
+        rest = iter(self.pieces)
+        return [
+            {
+                "params": list(itertools.islice(rest, len(parameters))),
+                "lr": self.spec.lr * rate,
+                "weight_decay": self.spec.weight_decay * decay,
+                "rate": rate,
+            }
+            for (rate, decay), parameters in groups.items()
+        ]
 
     def fill(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
         """A dense gradient for every parameter, zero where there is none.
@@ -136,6 +155,20 @@ class Role:
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
+def _groups(modules: Iterable[nn.Module]) -> _Groups:
+    """All trainable parameters, once each, by the factors of learning rate and weight decay."""
+    found: dict[nn.Parameter, tuple[float, float]] = {}
+    for part in (part for module in modules for part in module.modules()):
+        own = getattr(part, "optimizer_factors", {})
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                found.setdefault(parameter, own.get(name, (1.0, 1.0)))
+    groups: _Groups = {(1.0, 1.0): []}
+    for parameter, factors in found.items():
+        groups.setdefault(factors, []).append(parameter)
+    return {factors: parameters for factors, parameters in groups.items() if parameters}
+
+
 def pieces(parameters: Iterable[Tensor]) -> list[Tensor]:
     """What this rank holds of each parameter: all of it, unless it is sharded."""
     parameters = list(parameters)
@@ -151,9 +184,9 @@ def _dense(gradient: Tensor) -> Tensor:
     return gradient.contiguous() if 0 in gradient.stride() else gradient
 
 
-def _optimizer(spec: Optimizer, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay, "fused": True}
+def _optimizer(spec: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if spec.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=spec.momentum, nesterov=spec.nesterov, **common)
+        options: dict[str, Any] = {"momentum": spec.momentum, "nesterov": spec.nesterov}
+        return torch.optim.SGD(groups, spec.lr, fused=True, **options)
     cls = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
-    return cls(parameters, betas=spec.betas, **common)
+    return cls(groups, spec.lr, betas=spec.betas, fused=True)

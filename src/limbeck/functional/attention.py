@@ -50,6 +50,7 @@ def at_loss(
     """
     student, teacher = pair("at_loss", student, teacher, same="grid", ranks=(3, 4), pool=True)
     check_choice("form", form, "squared", "norm", "absolute")
+    check_positive(power=power)
     if form == "absolute":
         difference = _absolute_attention(student, power) - _absolute_attention(teacher, power)
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss, softplus
 
 from limbeck.errors import InputError
-from limbeck.functional._common import Reduction, reduce
+from limbeck.functional._common import Reduction, check_nonnegative, reduce
 from limbeck.functional.maps import (
     Per,
     as_maps,
@@ -184,6 +184,7 @@ def pkd_loss(student: Tensor, teacher: Tensor, *, eps: float = 1e-6) -> Tensor:
 
     Reference code: open-mmlab/mmrazor@90c7af1 (losses/pkd_loss.py).
     """
+    check_nonnegative(eps=eps)
     student, teacher = pair("pkd_loss", student, teacher)
     return (_standardized(student, eps) - _standardized(teacher, eps)).square().mean() / 2
 
@@ -221,6 +222,7 @@ def cosine_smooth_l1_loss(
     Raises:
         InputError: shapes that differ, or an empty batch.
     """
+    check_nonnegative(cosine_weight=cosine_weight, smooth_weight=smooth_weight, beta=beta)
     student, teacher = pair("cosine_smooth_l1_loss", student, teacher)
     maps = as_maps(student), as_maps(teacher)
     cosine = (unit(maps[0], dim=1) * unit(maps[1], dim=1)).sum(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, smooth_l1_loss
 
-from limbeck.functional._common import Reduction, reduce
+from limbeck.functional._common import Reduction, check_nonnegative, check_positive, reduce
 from limbeck.functional.features import mean_squares
 from limbeck.functional.maps import as_maps, pair, per_sample
 
@@ -115,6 +115,8 @@ def srd_loss(
 
     Reference code: roymiles/Simple-Recipe-Distillation@31e8477, which adds no eps.
     """
+    check_positive(exponent=exponent)
+    check_nonnegative(eps=eps)
     student, teacher = pair("srd_loss", student, teacher, ranks=(2,))
     difference = _batch_normalized(student) - _batch_normalized(teacher)
     return torch.log(difference.abs().pow(exponent).sum() + eps)

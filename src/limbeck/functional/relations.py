@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from limbeck.errors import InputError
-from limbeck.functional._common import Reduction, full_precision, reduce
+from limbeck.functional._common import (
+    Reduction,
+    check_nonnegative,
+    check_positive,
+    full_precision,
+    reduce,
+)
 from limbeck.functional.maps import as_maps, pair, per_sample, unit
 
 
@@ -64,6 +70,8 @@ def cc_loss(student: Tensor, teacher: Tensor, *, gamma: float = 0.4, order: int 
 
     Reference code: AberHu/Knowledge-Distillation-Zoo@65470c8.
     """
+    check_positive(gamma=gamma)
+    check_nonnegative(order=order)
     kernels = [_taylor(unit(rows), gamma, order) for rows in _rows("cc_loss", student, teacher)]
     return (kernels[0] - kernels[1]).square().mean()
 
@@ -101,6 +109,7 @@ def rkd_loss(
 
     Reference code: lenscloth/RKD@0a6c3c0; the weights of HobbitLong/RepDistiller@b84f547.
     """
+    check_nonnegative(distance_weight=distance_weight, angle_weight=angle_weight)
     if distance_weight == 0 and angle_weight == 0:
         raise InputError("rkd_loss needs a distance_weight or an angle_weight other than 0")
     parts = []
@@ -187,6 +196,7 @@ def pkt_loss(student: Tensor, teacher: Tensor, *, eps: float = 1e-7) -> Tensor:
 
     Reference code: passalis/probabilistic_kt@a58fd1b (nn/pkt.py).
     """
+    check_nonnegative(eps=eps)
     p_s, p_t = (_neighbors(rows, eps) for rows in _rows("pkt_loss", student, teacher))
     return (p_t * ((p_t + eps) / (p_s + eps)).log()).mean()
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.methods.base import Clock, Method, MethodSpec, Setting, Term
     from limbeck.methods.build import parse_method
-    from limbeck.methods.registry import Entry, LossEntry, register
+    from limbeck.methods.entry import Entry, LossEntry
+    from limbeck.methods.registry import register
     from limbeck.methods.term import TermModule, TermSpec
     from limbeck.methods.terms import Terms
 
 _HOMES = {
     "Clock": "base",
-    "Entry": "registry",
-    "LossEntry": "registry",
+    "Entry": "entry",
+    "LossEntry": "entry",
     "Method": "base",
     "MethodSpec": "base",
     "Setting": "base",

@@ -1,4 +1,4 @@
-"""Loss balance: scales that make a weight mean the same for every pair of features."""
+"""Loss balance: scales that make a weight mean the same for every term and pair of features."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Balance(nn.Module):
-    """Scales summands so that each pulls at the student's features as hard as the labels do.
+    """Scales summands so that each pulls at what it reads of the student as hard as the labels do.
 
     The scale of a summand is a running average of ||d labels / d f|| / ||d summand / d f||, f the
-    features that it reads, as in GradNorm (Chen et al. 2018, arXiv:1711.02257) with all rates
-    equal. It is a constant in the loss, and follows the training without asking the host.
+    features or logits that it reads, as in GradNorm (Chen et al. 2018, arXiv:1711.02257) with all
+    rates equal. It is a constant in the loss, and follows the training without asking the host.
 
     Args:
         count: summands.
@@ -34,7 +34,7 @@ class Balance(nn.Module):
 
         Args:
             losses: scalars, one a summand.
-            features: the student's features that each of them depends on.
+            features: the student's features or logits that each of them depends on.
             labels: the supervised loss, a scalar.
         """
         if self.training and torch.is_grad_enabled():

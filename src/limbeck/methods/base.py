@@ -58,6 +58,7 @@ class Setting:
         module: the module at a path of the "student" or of the (first) "teacher".
         survey: "student" or "teacher" to every module path with the shape of its output for one
             sample.
+        pool: ids of the unlabelled samples, in their order, on the CPU; None without any.
     """
 
     task: Task
@@ -69,6 +70,7 @@ class Setting:
     observe: Callable[[Sequence[str], Sequence[str]], Record]
     module: Callable[[str, str], nn.Module]
     survey: Callable[[str], Mapping[str, tuple[int, ...]]]
+    pool: Tensor | None = None
 
     @cached_property
     def student_paths(self) -> Mapping[str, tuple[int, ...]]:
@@ -79,6 +81,34 @@ class Setting:
     def teacher_paths(self) -> Mapping[str, tuple[int, ...]]:
         """Where the (first) teacher can be tapped, in the order of the calls, with shapes."""
         return self.survey("teacher")
+
+
+@dataclass(frozen=True)
+class TapPair:
+    """Features that a method compares, as `Method.describe` tells them.
+
+    Attributes:
+        term: the method's or the term's name.
+        student: module path.
+        student_shape: of the features of one sample.
+        teacher: module path.
+        teacher_shape: of the features of one sample.
+    """
+
+    term: str
+    student: str
+    student_shape: tuple[int, ...]
+    teacher: str
+    teacher_shape: tuple[int, ...]
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """All of it in words."""
+        ours, theirs = (" x ".join(map(str, s)) for s in (self.student_shape, self.teacher_shape))
+        return self.term, self.student, ours, self.teacher, theirs
+
+    def __str__(self) -> str:
+        return "{}: student {} ({}) follows teacher {} ({})".format(*self.cells)
 
 
 class MethodSpec(Spec):
@@ -142,12 +172,15 @@ class Method(nn.Module):
         self.student = student
         self.setting = setting
 
-    def describe(self) -> list[str]:
-        """Lines for the log before the first step: what was chosen where the recipe said `auto`."""
+    def describe(self) -> Sequence[str | TapPair]:
+        """What was chosen where the recipe said `auto`, told before the first step."""
         return []
 
     def prepare(self, engine: Engine) -> None:
         """A stage before the training; what it leaves in the method's state is checkpointed."""
+
+    def begin_epoch(self, engine: Engine) -> None:
+        """What is done before the first step of every epoch, a resumed one too."""
 
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
         """The summands of the student's loss, weights included, by name."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from limbeck.errors import InputError
 from limbeck.methods.base import Method, MethodSpec, Setting, Term
-from limbeck.methods.registry import LossEntry, find_method, load_target
+from limbeck.methods.entry import LossEntry
+from limbeck.methods.registry import find_method, load_target
 from limbeck.methods.term import TermSpec
 from limbeck.methods.terms import Terms, term_spec
 from limbeck.recipe.validation import explain

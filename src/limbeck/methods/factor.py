@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from limbeck.data.base import Record
 from limbeck.errors import InputError, RunError
 from limbeck.functional import factor_loss, kd_loss
-from limbeck.methods.base import Clock, Method, MethodSpec, Setting
-from limbeck.methods.features import TapPairs, chosen_pairs, one_teacher
+from limbeck.methods.base import Clock, Method, MethodSpec, Setting, TapPair
+from limbeck.methods.features import TapPairs, chosen_pairs, one_teacher, tap_pairs
 from limbeck.methods.term import Weight
 from limbeck.nn.adapters import Adapter, Shape, width, with_width
 from limbeck.nn.factor import Dims, Paraphraser, Translator, factor_channels
@@ -98,19 +98,25 @@ class FactorTransfer(Method):
     def _build(self, seen: Record) -> None:
         """Paraphrasers, translators, and what brings their factors to one grid."""
         paraphrasers, translators, adapters = [], [], []
+        self.shapes = []
         for ours, theirs in self.pairs:
             student, teacher = seen[f"student.{ours}"].cpu(), seen[f"teacher.{theirs}"].cpu()
+            self.shapes.append((_shape(student), _shape(teacher)))
             channels = width(_shape(teacher))
             factor = factor_channels(channels, self.spec.rate)
             dims = _dims(student, ours), _dims(teacher, theirs)
             signed = bool((teacher < 0).float().mean() > 0.01)
             paraphrasers.append(Paraphraser(channels, self.spec.rate, dims=dims[1], signed=signed))
             translators.append(Translator(width(_shape(student)), factor, dims=dims[0]))
-            shapes = [with_width(_shape(features), factor) for features in (student, teacher)]
+            shapes = [with_width(shape, factor) for shape in self.shapes[-1]]
             adapters.append(Adapter(shapes[0], shapes[1], channels=False))
         self.paraphrasers = nn.ModuleList(paraphrasers).requires_grad_(False)
         self.translators = nn.ModuleList(translators)
         self.adapters = nn.ModuleList(adapters)
+
+    def describe(self) -> list[TapPair]:
+        """Each pair of taps, with the shapes of one sample."""
+        return tap_pairs(self.spec.name, self.pairs, self.shapes)
 
     def prepare(self, engine: Engine) -> None:
         """Train the paraphrasers on the teacher's features of the training's own batches."""

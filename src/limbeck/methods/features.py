@@ -14,7 +14,7 @@ from limbeck import functional
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.methods.balance import Balance
-from limbeck.methods.base import Clock, Setting
+from limbeck.methods.base import Clock, Setting, TapPair
 from limbeck.methods.term import TermModule, TermSpec, Weight
 from limbeck.methods.terms import loss_options
 from limbeck.nn.adapters import Adapter, Kind, Shape
@@ -53,28 +53,20 @@ class TapSpec(TermSpec):
     Attributes:
         taps: pairs of module paths, (student's, teacher's), also written `layer2:stages.1`, or
             `layer2` where both are called so; "auto" chooses them by depth and resolution.
-        balance: scale each pair's loss by a running ratio of gradient norms, so that weight 1
-            means the same on every pair, see `Balance`.
     """
 
     taps: TapPairs = "auto"
-    balance: bool = False
 
 
 class AdapterSpec(TapSpec):
     """The configuration of a term that may need an adapter.
 
     Attributes:
-        adapter: how the student's channels are mapped: "auto" (linearly, where they differ),
-            "linear", "mlp", or "none".
+        adapter: how the student's channels are mapped: "auto" (linearly, where they differ), "norm"
+            (so, and batch-normalized), "linear", "mlp", or "none".
     """
 
     adapter: Kind = "auto"
-
-
-def by(shape: Shape) -> str:
-    """A shape in words."""
-    return " x ".join(map(str, shape))
 
 
 class TapTerm(TermModule):
@@ -102,16 +94,12 @@ class TapTerm(TermModule):
         self.teacher_taps = tuple(dict.fromkeys(teacher for _, teacher in self.pairs))
         seen = setting.observe(self.student_taps, self.teacher_taps)
         self.shapes = [(_shape(s), _shape(t)) for s, t in self.tapped(seen)]
-        count = len(self.pairs) if type(self).pair_losses is TapTerm.pair_losses else 1
-        self.balance = Balance(count) if spec.balance else None
+        if spec.balance and type(self).pair_losses is TapTerm.pair_losses:
+            self.balance = Balance(len(self.pairs))
 
-    def describe(self) -> list[str]:
+    def describe(self) -> list[TapPair]:
         """Each pair of taps, with the shapes of one sample."""
-        pairs = zip(self.pairs, self.shapes, strict=True)
-        return [
-            f"{self.spec.name}: student {ours} ({by(shape)}) follows teacher {theirs} ({by(goal)})"
-            for (ours, theirs), (shape, goal) in pairs
-        ]
+        return tap_pairs(self.spec.name, self.pairs, self.shapes)
 
     def tapped(self, batch: Record) -> list[tuple[Tensor, Tensor]]:
         """The features of each pair, the teacher's detached."""
@@ -135,14 +123,15 @@ class TapTerm(TermModule):
         return [self.pair_loss(place, *pair) for place, pair in enumerate(features)]
 
     def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
+        return functools.reduce(torch.add, self.pair_losses(self.tapped(batch), batch, clock))
+
+    def parts(self, batch: Record, clock: Clock) -> list[tuple[Tensor, list[Tensor]]]:
+        """Each pair's loss, or the one loss of all."""
         losses = self.pair_losses(self.tapped(batch), batch, clock)
-        if self.balance is not None:
-            # The whole tensors, of which a term that reads labels has taken the labelled rows.
-            features = [batch[f"student.{path}"] for path, _ in self.pairs]
-            owned = [features] if len(losses) == 1 else [[feature] for feature in features]
-            labels = self.setting.task.loss(batch["student.logits"], batch)
-            losses = self.balance(losses, owned, labels)
-        return functools.reduce(torch.add, losses)
+        # The whole tensors, of which a term that reads labels has taken the labelled rows.
+        features = [batch[f"student.{path}"] for path, _ in self.pairs]
+        owned = [features] if len(losses) == 1 else [[feature] for feature in features]
+        return list(zip(losses, owned, strict=True))
 
 
 def one_teacher(setting: Setting, name: str) -> None:
@@ -173,6 +162,16 @@ def chosen_pairs(
     return {"stages": pairs, "middle": pairs[len(pairs) // 2 :][:1], "last": pairs[-1:]}[where]
 
 
+def tap_pairs(
+    term: str, pairs: Sequence[tuple[str, str]], shapes: Sequence[tuple[Shape, Shape]]
+) -> list[TapPair]:
+    """What `describe` tells of pairs of taps."""
+    return [
+        TapPair(term, student, ours, teacher, theirs)
+        for (student, teacher), (ours, theirs) in zip(pairs, shapes, strict=True)
+    ]
+
+
 def _shape(features: Tensor) -> Shape:
     return tuple(features.shape[1:])
 
@@ -196,10 +195,6 @@ class FeatureTerm(TapTerm):
             make_adapter(spec, *shapes, self.adapt) for shapes in self.shapes
         )
         self._try()
-
-    def map_adapters(self, *, grid: bool) -> list[Adapter]:
-        """For each pair what makes maps of its features, on one grid or each on its own."""
-        return [Adapter(*pair, grid=grid, channels=False, maps=True) for pair in self.shapes]
 
     def pair_loss(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
         loss: Tensor = self.loss(*self.adapters[place](student, teacher))
@@ -229,11 +224,11 @@ class AsTheyAre(nn.Module):
 
 
 def _term(
-    name: str, where: Where, adapt: Need, weight: float, *, coupled: bool = False
+    name: str, where: Where, adapt: Need, weight: float, *, coupled: bool = False, **defaults: Any
 ) -> type[FeatureTerm]:
     """The class of the feature loss called `name`, with a spec that holds the loss's options."""
     function = f"{name}_loss"
-    fields: dict[str, Any] = {"name": (Literal[name], name), "weight": (Weight, weight)}
+    fields: dict[str, Any] = {"name": (Literal[name], name), "weight": (Weight, weight), **defaults}
     fields |= loss_options(function)
     base = AdapterSpec if adapt in ("channels", "shape") else TapSpec
     title = name.title().replace("_", "")
@@ -250,8 +245,9 @@ def _term(
 
 
 # Weights are those of HobbitLong/RepDistiller@b84f547 (README), where it has the loss; those of
-# ICKD, CWD, PKD and SRD are their authors'.
-Fitnet = _term("fitnet", "middle", "shape", 100.0)
+# ICKD, CWD, PKD and SRD are their authors'. That of FitNets belongs to its normalized regressor:
+# behind a plain one, a step of the default learning rate is too long and the student dies.
+Fitnet = _term("fitnet", "middle", "shape", 100.0, adapter=(Kind, "norm"))
 At = _term("at", "stages", "grid", 1000.0)
 Sp = _term("sp", "last", "none", 3000.0, coupled=True)
 Cc = _term("cc", "penultimate", "none", 0.02, coupled=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.functional import ofa_loss
-from limbeck.methods.base import Clock, Setting
+from limbeck.methods.base import Clock, Setting, TapPair
 from limbeck.methods.term import TermModule, TermSpec
 from limbeck.nn.heads import Exit
 from limbeck.nn.pairs import stages
@@ -54,6 +54,13 @@ class Ofa(TermModule):
             _exit(shape, setting.classes, len(shapes) - place, tap)
             for place, (shape, tap) in enumerate(zip(shapes, self.student_taps, strict=True))
         )
+        self.shapes = shapes
+
+    def describe(self) -> list[TapPair]:
+        """Each exit: a stage of the student beside the teacher's logits."""
+        pairs = zip(self.student_taps, self.shapes, strict=True)
+        logits = "logits", (self.setting.classes,)
+        return [TapPair(self.spec.name, tap, shape, *logits) for tap, shape in pairs]
 
     def forward(self, batch: Record, clock: Clock) -> Tensor:  # noqa: D102
         teacher, y = self.read(batch, "teacher.logits"), self.read(batch, "y")

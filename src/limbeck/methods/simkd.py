@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.functional import simkd_loss
-from limbeck.methods.base import Clock, Method, MethodSpec, Setting
+from limbeck.methods.base import Clock, Method, MethodSpec, Setting, TapPair
 from limbeck.methods.classifiers import (
     FrozenClassifier,
     check_pooled,
     classifier_path,
 )
-from limbeck.methods.features import TapPairs, chosen_pairs, one_pair, one_teacher
+from limbeck.methods.features import TapPairs, chosen_pairs, one_pair, one_teacher, tap_pairs
 from limbeck.methods.term import Weight
-from limbeck.nn.adapters import Adapter
+from limbeck.nn.adapters import Adapter, Shape
 from limbeck.nn.heads import ReuseProjector
 
 
@@ -56,10 +56,15 @@ class SimKD(Method):
         self.student_taps, self.teacher_taps = (self.student_tap,), (self.teacher_tap,)
         seen = setting.observe(self.student_taps, self.teacher_taps)
         maps = [seen[f"student.{self.student_tap}"], seen[f"teacher.{self.teacher_tap}"]]
-        self._rebuild(FrozenClassifier(setting), [tuple(x.shape[1:]) for x in maps])
-        self.adapter = Adapter(self._shape(), tuple(maps[1].shape[1:]), channels=False, maps=True)
+        self.shapes = tuple(maps[0].shape[1:]), tuple(maps[1].shape[1:])
+        self._rebuild(FrozenClassifier(setting), self.shapes)
+        self.adapter = Adapter(self._shape(), self.shapes[1], channels=False, maps=True)
 
-    def _rebuild(self, classifier: FrozenClassifier, shapes: list[tuple[int, ...]]) -> None:
+    def describe(self) -> list[TapPair]:
+        """The pair of taps, with the shapes of one sample."""
+        return tap_pairs(self.spec.name, [(self.student_tap, self.teacher_tap)], [self.shapes])
+
+    def _rebuild(self, classifier: FrozenClassifier, shapes: tuple[Shape, Shape]) -> None:
         """Put the projector and the teacher's classifier into the student."""
         if any(len(shape) != 3 for shape in shapes):
             raise InputError(

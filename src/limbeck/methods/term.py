@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
 from limbeck.errors import InputError
-from limbeck.methods.base import Clock, MethodSpec, Setting
+from limbeck.methods.balance import Balance
+from limbeck.methods.base import Clock, MethodSpec, Setting, TapPair
+
+if TYPE_CHECKING:
+    from limbeck.engine.engine import Engine
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -21,10 +27,13 @@ class TermSpec(MethodSpec):
     Attributes:
         weight: factor of the term.
         label_weight: factor of the supervised loss beside it, where the term stands alone.
+        balance: scale the term, on features each pair of taps, by a running ratio of gradient
+            norms, so that weight 1 means the same everywhere: as strong a pull as the labels'.
     """
 
     weight: Weight = 1.0
     label_weight: Weight = 1.0
+    balance: bool = False
 
 
 class TermModule(nn.Module):
@@ -54,14 +63,36 @@ class TermModule(nn.Module):
         super().__init__()
         self.spec = spec
         self.setting = setting
+        self.balance = Balance(1) if spec.balance else None
 
-    def describe(self) -> list[str]:
-        """Lines for the log before the first step."""
+    def describe(self) -> Sequence[str | TapPair]:
+        """What was chosen where the recipe said `auto`, told before the first step."""
         return []
 
+    def prepare(self, engine: Engine) -> None:
+        """As `Method.prepare`."""
+
+    def begin_epoch(self, engine: Engine) -> None:
+        """As `Method.begin_epoch`."""
+
     def forward(self, batch: Record, clock: Clock) -> Tensor:
-        """The summand, a scalar, before its weight."""
+        """The summand, a scalar, before balance and weight."""
         raise NotImplementedError
+
+    def parts(self, batch: Record, clock: Clock) -> list[tuple[Tensor, list[Tensor]]]:
+        """What balance scales one by one: scalars, and the student's tensors behind each."""
+        reads = self.student_taps or ("logits",)
+        return [(self(batch, clock), [batch[f"student.{path}"] for path in reads])]
+
+    def balanced(self, batch: Record, clock: Clock) -> Tensor:
+        """The summand, a scalar, before its weight; balanced where the spec says so."""
+        if self.balance is None:
+            loss: Tensor = self(batch, clock)
+            return loss
+        losses, features = zip(*self.parts(batch, clock), strict=True)
+        labels = self.setting.task.loss(batch["student.logits"], batch)
+        scaled: Tensor = functools.reduce(torch.add, self.balance(losses, features, labels))
+        return scaled
 
     def read(self, batch: Record, key: str) -> Tensor:
         """One entry of the batch; its labelled rows only, where the term reads labels.

@@ -8,18 +8,23 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+import torch
 from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from limbeck import functional
 from limbeck.data.base import Record
 from limbeck.errors import InputError
-from limbeck.methods.base import Clock, Method, Setting, Term
-from limbeck.methods.registry import LossEntry, find_method, load_target
+from limbeck.methods.base import Clock, Method, Setting, TapPair, Term
+from limbeck.methods.entry import LossEntry
+from limbeck.methods.registry import find_method, load_target
 from limbeck.methods.term import TermModule, TermSpec, Weight
 from limbeck.models.imports import import_object
+
+if TYPE_CHECKING:
+    from limbeck.engine.engine import Engine
 
 
 @functools.cache
@@ -123,14 +128,24 @@ class Terms(Method):
         self.coupled = [name for name, term in zip(self.names, built, strict=True) if term.coupled]
         self.teacher_taps = _union(term.teacher_taps for term in built)
 
-    def describe(self) -> list[str]:
+    def describe(self) -> list[str | TapPair]:
         """What every term says."""
         return [line for term in cast(list[TermModule], self.terms) for line in term.describe()]
+
+    def prepare(self, engine: Engine) -> None:
+        """What every term prepares."""
+        for term in cast(list[TermModule], self.terms):
+            term.prepare(engine)
+
+    def begin_epoch(self, engine: Engine) -> None:
+        """What every term does before an epoch."""
+        for term in cast(list[TermModule], self.terms):
+            term.begin_epoch(engine)
 
     def losses(self, batch: Record, clock: Clock) -> dict[str, Tensor]:
         """Every term times its weight, and `labels` where its weight is not zero."""
         summands = {
-            name: term.spec.weight * term(batch, clock)
+            name: term.spec.weight * term.balanced(batch, clock)
             for name, term in zip(self.names, cast(list[TermModule], self.terms), strict=True)
         }
         if self.label_weight:
@@ -159,7 +174,17 @@ def _build(spec: TermSpec | Term, setting: Setting) -> TermModule | None:
         return cls(spec, setting)
     options = {name: getattr(spec, name) for name in loss_options(entry.function)}
     loss = functools.partial(loss_function(entry.function), **options)
+    _try(loss, entry.keys, setting.classes)
     return PlainTerm(spec, setting, loss, entry.keys, coupled=entry.coupled)
+
+
+@torch.no_grad()
+def _try(loss: Callable[..., Tensor], keys: Sequence[str], classes: int) -> None:
+    """What the loss does not take, as a negative weight, is refused before training."""
+    logits = torch.zeros(2, classes)
+    known = {"student.logits": logits, "teacher.logits": logits, "y": torch.zeros(2).long()}
+    if known.keys() >= set(keys):
+        loss(*(known[key] for key in keys))
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from limbeck.functional import vid_loss
@@ -20,7 +21,7 @@ class VidSpec(TapSpec):
     """
 
     name: Literal["vid"] = "vid"
-    variance: float = 5.0
+    variance: Annotated[float, Field(ge=0.01)] = 5.0
 
 
 class Vid(TapTerm):

@@ -16,7 +16,7 @@ from limbeck.models.imports import working_folder_importable
 Option = str | int | float | bool | list[int]
 """The value of an option, by how it is written."""
 
-SOURCES = ("limbeck", "timm", "torchvision", "hf")
+SOURCES = ("limbeck", "timm", "torchvision", "hf", "store")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 
 _SYNTAX = "SOURCE:NAME[?key=value&...][@WEIGHTS]"
@@ -30,9 +30,10 @@ class ModelRef:
     """A model as the user named it.
 
     Attributes:
-        source: `limbeck`, `timm`, `torchvision`, `hf`, `python` (a function of the user's) or
-            `run` (the folder of a run or of an export).
-        name: within the source; `package.module:function` for `python`, a folder for `run`.
+        source: `limbeck`, `timm`, `torchvision`, `hf`, `python` (a function of the user's),
+            `run` (the folder of a run or of an export) or `store` (a teacher's stored outputs).
+        name: within the source; `package.module:function` for `python`, a folder for `run` and
+            `store`.
         options: arguments for whatever builds the model.
         weights: file of weights to load, None: those that the source gives.
         text: what the user typed.
@@ -62,6 +63,8 @@ def parse_ref(text: str) -> ModelRef:
     Raises:
         InputError: what cannot be read, an unknown source or network, a file that is not there.
     """
+    if text.startswith("store:"):
+        return _parse_store(text)
     if text and Path(text).exists():
         return _parse_path(text)
     plain, at, weights = text.partition("@")
@@ -90,6 +93,15 @@ def names_code(text: str) -> bool:
 
 def _dotted(module: str, function: str) -> bool:
     return all(part.isidentifier() for part in [*module.split("."), function])
+
+
+def _parse_store(text: str) -> ModelRef:
+    folder, question, query = text.removeprefix("store:").partition("?")
+    if not Path(folder).is_dir():
+        raise InputError(
+            f"there is no store at {folder!r} ({text!r}); make one with `limbeck label`"
+        )
+    return ModelRef("store", folder, _parse_options(query, text) if question else {}, None, text)
 
 
 def _parse_path(text: str) -> ModelRef:

@@ -41,6 +41,8 @@ def build_model(model: str | ModelRef, *, shape: tuple[int, ...], classes: int) 
     ref = parse_ref(model) if isinstance(model, str) else model
     if ref.source == "run":
         return load_run(ref.name)
+    if ref.source == "store":
+        raise InputError(f"{ref.text!r} holds outputs and is no model; it can only be a teacher")
     network = _BUILDERS[ref.source](ref, shape, classes)
     if ref.weights is not None:
         apply_weights(network, load_weights(ref.weights), ref.weights)

@@ -14,8 +14,9 @@ from limbeck.errors import InputError
 Shape = tuple[int, ...]
 """Of one sample: a vector (C,), tokens (L, C), maps (C, H, W) or volumes (C, D, H, W)."""
 
-Kind = Literal["auto", "linear", "mlp", "none"]
-"""How channels are mapped: where they differ linearly, always so, by two layers, or never."""
+Kind = Literal["auto", "norm", "linear", "mlp", "none"]
+"""How channels are mapped: linearly where they differ ("norm": and batch-normalized), always
+linearly, by two layers, or never."""
 
 EXTRA_TOKENS = (0, 1, 2, 4, 5)
 """Class, distillation and register tokens that may stand before the tokens of a grid."""
@@ -199,23 +200,35 @@ def _pool(x: Tensor, size: Shape) -> Tensor:
 
 def _layer(student: int, teacher: int, rank: int, kind: Kind) -> nn.Module | None:
     """The trained map of channels, None where none is wanted."""
-    if kind == "none" or (kind == "auto" and student == teacher):
-        if student != teacher:
-            raise InputError(
-                f"the student's features have {student} channels and the teacher's {teacher}: "
-                f"this loss needs an adapter, leave `adapter` at auto"
-            )
+    if kind == "none" and student != teacher:
+        raise InputError(
+            f"the student's features have {student} channels and the teacher's {teacher}: "
+            f"this loss needs an adapter, leave `adapter` at auto"
+        )
+    if kind == "none" or (kind in ("auto", "norm") and student == teacher):
         return None
     first = _pointwise(student, teacher, rank)
-    if kind != "mlp":
-        return first
-    return nn.Sequential(first, nn.ReLU(), _pointwise(teacher, teacher, rank))
+    if kind == "norm":
+        return nn.Sequential(first, _NORMS[rank](teacher))
+    if kind == "mlp":
+        return nn.Sequential(first, nn.ReLU(), _pointwise(teacher, teacher, rank))
+    return first
 
 
 def _pointwise(student: int, teacher: int, rank: int) -> nn.Module:
     if rank < 3:
         return nn.Linear(student, teacher)
     return (nn.Conv2d if rank == 3 else nn.Conv3d)(student, teacher, 1)
+
+
+class _TokenNorm(nn.BatchNorm1d):
+    """Batch normalization of tokens (B, L, C) over batch and tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+_NORMS = {1: nn.BatchNorm1d, 2: _TokenNorm, 3: nn.BatchNorm2d, 4: nn.BatchNorm3d}
 
 
 def _impossible(student: Shape, teacher: Shape, reason: str) -> InputError:

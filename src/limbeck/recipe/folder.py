@@ -135,7 +135,7 @@ class RunFolder:
             raise InputError(f"--out {self.path} is a file; name a folder")
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path / "lock", self.path)
+            self._lock = hold(self.path / "lock", self.path)
         except OSError as error:
             raise InputError(f"cannot write to the folder {self.path}: {error.strerror}") from None
         # Looked for under the lock, or two that start at once could both find the folder free.
@@ -177,8 +177,12 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _lock(path: Path, folder: Path) -> IO[bytes]:
-    """Hold the folder; the system lets go of it however this process ends."""
+def hold(path: Path, folder: Path) -> IO[bytes]:
+    """Hold the folder; the system lets go of it however this process ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
     import fcntl
 
     file = path.open("ab")
@@ -186,5 +190,5 @@ def _lock(path: Path, folder: Path) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise InputError(f"another process is writing the run in {folder}; wait for it") from None
+        raise InputError(f"another process is writing in {folder}; wait for it") from None
     return file

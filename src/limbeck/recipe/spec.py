@@ -48,6 +48,7 @@ Temperature = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Numbers = Annotated[list[float], _several(float)]
 Names = Annotated[list[str], _several(str)]
+Fast = Literal["fold", "channels_last", "chunks", "bf16", "compile"]
 
 
 class InputSpec(Spec):
@@ -72,12 +73,16 @@ class TeacherSpec(Spec):
         input: its own normalisation and resolution, where they differ from the student's.
         classes: for each of the teacher's outputs the class name or number it stands for.
         taps: module paths to read besides the logits.
+        fast: ways to make it faster. `fold` (frozen batch norms into convolutions),
+            `channels_last` and `chunks` (samples that fit the cache) change nothing but the order
+            of additions; `bf16` rounds, `compile` takes its time at first.
     """
 
     model: str
     input: InputSpec | None = None
     classes: list[str | int] | None = None
     taps: Names = []
+    fast: Annotated[list[Fast], _several(Fast)] = ["fold", "channels_last", "chunks"]
 
 
 NamedTeacher = Annotated[TeacherSpec, _named("model", TeacherSpec)]
@@ -174,7 +179,8 @@ class Training(Spec):
         precision: `fp32`, or `bf16` (autocast; losses stay in fp32).
         ema: decay of the exponential moving average of the student, None: no average.
         views: augmentations, as names or `{name: {option: value}}`; empty: clean samples.
-        view_count: replay this many views per sample; None draws fresh ones every epoch.
+        view_count: replay this many views per sample, of which the first is the clean sample; None
+            draws fresh ones every epoch.
         pool_ratio: unlabelled samples in a batch for each labelled one, where data has a pool.
         class_weights: weight of each class in the supervised loss, or `balanced`.
         label_smoothing: of the supervised loss.
@@ -187,7 +193,7 @@ class Training(Spec):
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         workers: threads that read streamed samples ahead.
         strategy: `replicate`, or `shard` the student over the ranks.
-        reuse_outputs: keep a teacher's logits for clean samples in memory after the first time.
+        reuse_outputs: keep a teacher's logits for views that come again in memory.
         compile: compile the student with `torch.compile`.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.report import figures, words
+from limbeck.report import evidence, figures, words
 from limbeck.report.ink import Ink
 from limbeck.report.reading import Array, Run
 from limbeck.report.scores import Bins, class_accuracy, reliability
@@ -39,6 +39,7 @@ def sections(arms: Arms, table: Mapping[str, Any], ink: Inks) -> list[Section]:
     drawn = (
         _training(arms, table, ink),
         _predictions(arms, ink),
+        _evidence(arms, ink),
         _costs(table, ink),
     )
     return [section for section in drawn if section.figures]
@@ -130,6 +131,21 @@ def _by_class(runs: Sequence[Run], classes: int) -> Array:
         if (logits := run.logits()) is not None and (labels := run.labels) is not None
     ]
     return np.asarray(np.mean(found, axis=0))
+
+
+def _evidence(arms: Arms, ink: Inks) -> Section:
+    """What methods found out about their teacher, and what they made of it."""
+    named = evidence.last_events(arms, "samples")
+    words_on = [evidence.named_samples(one) for events in named.values() for one in events.values()]
+    drawn, shown = [], []
+    for kind in ("curve", "histogram"):
+        for name, events in evidence.last_events(arms, kind).items():
+            told = " ".join(
+                [evidence.caption(name, events), *(words_on if kind != "curve" else ())]
+            )
+            drawn.append(Figure(evidence.drawing(kind, name, events, ink), told))
+            shown += [arm for arm in events if arm not in shown]
+    return Section("What the method saw of its teacher", tuple(shown), tuple(drawn))
 
 
 def _costs(table: Mapping[str, Any], ink: Inks) -> Section:

@@ -9,7 +9,11 @@ from limbeck.reproduce.claims import Claim, Evidence, Scale
 
 __all__ = ["NAMES", "Claim", "Evidence", "Scale", "reproduce"]
 
-NAMES = {"factor-transfer": "Paraphrasing Complex Network: factor transfer"}
+NAMES = {
+    "factor-transfer": "Paraphrasing Complex Network: factor transfer",
+    "slam": "SLaM: Student-Label Mixing for Distillation with Unlabeled Examples",
+    "weighted": "Weighted Distillation with Unlabeled Examples",
+}
 """What can be reproduced: the name and its paper; the module has the name with underscores."""
 
 

@@ -20,7 +20,7 @@ from limbeck.data.base import Data
 from limbeck.data.load import load_data
 from limbeck.data.named import find_named
 from limbeck.engine.checkpoint import load_tensors
-from limbeck.engine.evaluate import collect
+from limbeck.data.collect import collect
 from limbeck.errors import RunError
 from limbeck.nn.forward import Forward
 from limbeck.reproduce.claims import Claim, Evidence, Scale, at_least, at_most, figure, part
@@ -221,6 +221,6 @@ def _difference(run: Path, share: float) -> float:
     if data.test is None:
         raise RunError("the reproduction's data have no test split")
     forward = Forward(_load(STUDENT, run), make_adapter(None, data))
-    logits = collect(lambda batch: forward(batch["x"])["logits"], data.test, torch.device("cpu"))
+    logits = collect(lambda batch: forward(batch["x"])["logits"], data.test)
     predicted, _ = load_tensors(run / "predictions.safetensors")
     return float((logits - predicted["test.logits"]).abs().max())

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import nn
 
 from limbeck.errors import InputError
 from limbeck.methods.base import MethodSpec
 from limbeck.methods.build import MethodLike, dump_method, parse_method
-from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec, Training
+from limbeck.recipe.spec import InputSpec, Recipe, Training
 from limbeck.recipe.validation import explain
 from limbeck.report.html import write_report
-from limbeck.runs.execute import Result, execute
+from limbeck.runs.execute import Result, Started, execute
 from limbeck.runs.job import Job, StudentLike, TeacherLike, make_job
 from limbeck.runs.progress import bars
 from limbeck.runs.report import sample_sources
@@ -95,10 +94,17 @@ def train(
     return run_job(job, _place(out, "train"), resume=resume, progress=progress)
 
 
-def run_job(job: Job, folder: Path, *, resume: bool = False, progress: bool = True) -> Result:
-    """Execute a job under a progress bar, and write its report."""
+def run_job(
+    job: Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    started: Started | None = None,
+) -> Result:
+    """Execute a job under a progress bar, and write its report; `started` is as in `execute`."""
     with bars(show=progress) as display, display.run(folder.name) as report:
-        result = execute(job, folder, resume=resume, report=report)
+        result = execute(job, folder, resume=resume, report=report, started=started)
     if os.environ.get("RANK", "0") == "0":
         write_report(folder, **sample_sources(job.data))
     return result
@@ -148,7 +154,7 @@ def teacher_list(teacher: Teachers | None) -> list[TeacherLike]:
     """No teacher, one or several, as a list."""
     if teacher is None:
         return []
-    return [teacher] if isinstance(teacher, str | nn.Module | TeacherSpec) else list(teacher)
+    return [teacher] if isinstance(teacher, TeacherLike) else list(teacher)
 
 
 def _plain(value: Any) -> Any:

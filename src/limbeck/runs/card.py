@@ -12,8 +12,10 @@ from limbeck.data.base import Data
 from limbeck.exporters.latency import latency
 from limbeck.methods.build import dump_method
 from limbeck.nn.input import InputAdapter
-from limbeck.runs.job import Job, sized
+from limbeck.runs.job import Job
+from limbeck.runs.models import sized
 from limbeck.teachers.base import Teacher
+from limbeck.teachers.stored import Stored
 
 
 def make_card(job: Job, student: nn.Module, metrics: dict[str, float]) -> dict[str, Any]:
@@ -82,5 +84,8 @@ def describe_input(adapter: InputAdapter, data: Data) -> dict[str, Any]:
 
 
 def describe_teacher(job: Job, teacher: Teacher) -> dict[str, Any]:
-    """Name, size and speed of a teacher."""
+    """Name, size and speed of a teacher; of a stored one only what its store knows."""
+    if isinstance(teacher, Stored):
+        author = teacher.store.manifest.author
+        return {"model": teacher.name, "parameters": author.parameters, "labeled_by": author.name}
     return {"model": teacher.name} | describe_model(teacher.modules()[0], job.data)

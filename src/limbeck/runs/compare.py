@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ def compare_job(
 ) -> Comparison:
     """Compare the arms that the job's recipe names."""
     spec = job.recipe.compare or CompareSpec()
+    job = replace(job, shared=True)
     jobs = arm_jobs(job)
     _claim(folder, job, resume)
     tuning = len(spec.temperatures) * len(spec.weights)

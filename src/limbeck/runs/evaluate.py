@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Record, Split
+from limbeck.data.collect import collect
 from limbeck.data.inputs import array_inputs, load_inputs, load_labels
 from limbeck.data.load import load_data
 from limbeck.engine.checkpoint import load_tensors
-from limbeck.engine.evaluate import collect
 from limbeck.engine.ranks import choose_device
 from limbeck.errors import InputError
 from limbeck.models.card import Card, read_card
@@ -52,7 +52,7 @@ class Delivered:
         def answer(batch: Record) -> Tensor:
             return self.forward(batch["x"])["logits"]
 
-        return collect(answer, split.to(self.device), self.device)
+        return collect(answer, split.to(self.device))
 
 
 def delivered(

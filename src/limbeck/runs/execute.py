@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.base import Data, Record, Split
+from limbeck.data.base import Data, Record
 from limbeck.data.feed import Feed
 from limbeck.data.plan import BatchPlan
-from limbeck.data.random import derive
-from limbeck.data.views import Views, parse_views
 from limbeck.engine.checkpoint import save_tensors
 from limbeck.engine.engine import Engine
 from limbeck.engine.loop import Loop, Report, Standing
 from limbeck.engine.ranks import Ranks
+from limbeck.engine.survey import Survey
 from limbeck.errors import InputError, RunError
 from limbeck.methods.base import Method, Setting
 from limbeck.methods.build import build_method, dump_method
@@ -30,6 +29,7 @@ from limbeck.runs.card import make_card
 from limbeck.runs.environment import environment
 from limbeck.runs.job import Job, check_batch, check_models
 from limbeck.runs.seeding import seeded
+from limbeck.runs.stores import make_views
 from limbeck.teachers.remembered import Remembered
 from limbeck.teachers.several import Teachers
 
@@ -51,15 +51,22 @@ class Result:
     card: dict[str, Any]
 
 
-REMEMBERED_BYTES = 2**28
-"""Largest table of teacher logits that is kept in memory: 256 MiB."""
-
-
 def quiet(step: int, steps: int, words: str) -> None:
     """A report of progress that says nothing."""
 
 
-def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = quiet) -> Result:
+Started = Callable[[Method], None]
+"""What is told the method before the first step."""
+
+
+def execute(
+    job: Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report = quiet,
+    started: Started | None = None,
+) -> Result:
     """Run `job` in `folder`.
 
     Args:
@@ -67,6 +74,7 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
         folder: where everything goes.
         resume: go on with a run that stands there.
         report: told of progress.
+        started: told the method, before the first step.
 
     Raises:
         InputError: the folder is taken, or models and data do not fit.
@@ -77,7 +85,9 @@ def execute(job: Job, folder: Path, *, resume: bool = False, report: Report = qu
     place = RunFolder(ranks.agree(folder), resume=resume, writer=ranks.first)
     try:
         _describe(place, job)
-        engine.teachers = heard(job, engine.method, report if ranks.first else quiet)
+        if started is not None:
+            started(engine.method)
+        engine.teachers = heard(job, engine, report if ranks.first else quiet)
         loop = Loop(engine, place, job.task, job.data.val, report if ranks.first else quiet)
         standing = loop.run()
         metrics, logits = _final(job, loop, standing)
@@ -113,35 +123,43 @@ def make_engine(job: Job, ranks: Ranks) -> Engine:
         ranks=ranks,
         device=job.device,
         seed=job.recipe.seed,
+        clean=_clean(job),
     )
 
 
-def heard(job: Job, method: Method, report: Report = quiet) -> Teachers:
-    """What the method hears in every step: nobody, the teachers, or what they said before.
+def _clean(job: Job) -> Survey:
+    """What a method may look at besides its batches."""
+    splits = {name: split for name, split in job.data.splits.items() if name != "test"}
+    return Survey(splits, job.teacher_outputs)
 
-    A teacher's logits for clean samples are the same in every epoch and for every arm of a
-    comparison, so they are computed once, where they fit into memory.
-    """
+
+def heard(job: Job, engine: Engine, report: Report = quiet) -> Teachers:
+    """What the method hears in every step: nobody, the teachers, or what they said before."""
+    method = engine.method
     if not method.needs_teacher:
         return Teachers()
     if not _can_remember(job, method):
         return job.teachers
-    parts = ("train", "pool") if method.uses_pool and job.data.pool is not None else ("train",)
-    logits = [job.teacher_outputs(part, report).to(job.device) for part in parts]
-    ids = [job.data.splits[part].ids for part in parts]
-    name = job.teachers.members[0].name
-    return Teachers([Remembered(torch.cat(ids), torch.cat(logits), name)])
+    feed = engine.feed
+    return Teachers(
+        [
+            Remembered(teacher, feed.parts, feed.views, job.memory, job.device, report)
+            if teacher.live and not teacher.taps
+            else teacher
+            for teacher in job.teachers.members
+        ]
+    )
 
 
 def _can_remember(job: Job, method: Method) -> bool:
+    """Whether outputs come again, in another epoch or for another arm, and fit into memory."""
     training, pool = job.recipe.training, job.data.pool
-    samples = len(job.data.train) + (0 if pool is None else len(pool))
+    samples = max(len(job.data.train), 0 if pool is None else len(pool))
     return (
         training.reuse_outputs
-        and not training.views
-        and len(job.teachers) == 1
-        and not (method.raw or method.online or job.teachers.members[0].taps)
-        and samples * job.task.outputs * 4 <= REMEMBERED_BYTES
+        and (not training.views or training.view_count is not None or job.shared)
+        and not (method.raw or method.online)
+        and samples * job.task.outputs * 4 <= job.memory.limit
     )
 
 
@@ -158,6 +176,7 @@ def make_method(job: Job, student: nn.Module) -> Method:
         observe=lambda ours, theirs: _observe(job, student, ours, theirs),
         module=lambda who, path: _module(job, student, who, path),
         survey=lambda who: _survey(job, student if who == "student" else None),
+        pool=None if job.data.pool is None else job.data.pool.ids.cpu(),
     )
     with seeded(job.recipe.seed, "method"):
         method = build_method(job.method, student, setting)
@@ -182,16 +201,16 @@ def _observe(job: Job, student: nn.Module, ours: Sequence[str], theirs: Sequence
 
 def _module(job: Job, student: nn.Module, who: str, path: str) -> nn.Module:
     """A part of the student or of the first teacher."""
-    owner = student if who == "student" else job.teachers.members[0].modules()[0]
-    return owner.get_submodule(path)
+    if who == "student":
+        return student.get_submodule(path)
+    return job.teachers.members[0].module(path)
 
 
 def _survey(job: Job, student: nn.Module | None) -> dict[str, tuple[int, ...]]:
     """The taps of the student, or of the first teacher."""
     batch = job.data.train.fetch(torch.arange(2, device=job.device))
     if student is None:
-        teacher = job.teachers.members[0]
-        return tap_shapes(teacher.modules()[0], teacher.modules()[1](batch["x"]))
+        return job.teachers.members[0].survey(batch)
     return tap_shapes(student, job.adapter(batch["x"]))
 
 
@@ -211,22 +230,7 @@ def make_feed(job: Job, ranks: Ranks, method: Method) -> Feed:
         view_count=training.view_count,
     )
     parts = {"train": data.train} if pool is None else {"train": data.train, "pool": pool}
-    return Feed(plan, parts, _views(job, parts), job.device)
-
-
-def _views(job: Job, parts: dict[str, Split]) -> dict[str, Views] | None:
-    """The augmentation of each part.
-
-    Replayed views are the same for every seed, so that stored outputs serve all of them.
-    """
-    training = job.recipe.training
-    if not training.views:
-        return None
-    seed = derive(0 if training.view_count else job.recipe.seed, "views")
-    return {
-        part: parse_views(training.views, kind=job.data.kind, seed=seed, source=split)
-        for part, split in parts.items()
-    }
+    return Feed(plan, parts, make_views(job.recipe, data.kind, parts), job.device)
 
 
 def _describe(folder: RunFolder, job: Job) -> None:
@@ -279,8 +283,9 @@ def _measure(job: Job, logits: dict[str, Tensor]) -> dict[str, float]:
         if y is None:
             raise InputError(f"the {name} split of {job.data.name!r} has no labels")
         metrics |= {f"{name}.{key}": value for key, value in job.task.metrics(values, y).items()}
-        if len(job.teachers):
-            same = values.argmax(-1) == job.teacher_outputs(name).argmax(-1)
+        teacher = job.teacher_outputs(name) if len(job.teachers) else None
+        if teacher is not None:
+            same = values.argmax(-1) == teacher.argmax(-1)
             metrics[f"{name}.agreement"] = same.float().mean().item()
     return metrics
 
@@ -316,6 +321,7 @@ def _predictions(job: Job, logits: dict[str, Tensor]) -> dict[str, Tensor]:
         y = job.data.splits[name].y
         if y is not None:
             tensors[f"{name}.y"] = y
-        if len(job.teachers):
-            tensors[f"teacher.{name}.logits"] = job.teacher_outputs(name)
+        teacher = job.teacher_outputs(name) if len(job.teachers) else None
+        if teacher is not None:
+            tensors[f"teacher.{name}.logits"] = teacher
     return tensors

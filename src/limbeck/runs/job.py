@@ -12,28 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Data, Record, Split
-from limbeck.data.texts import UNKNOWN
-from limbeck.engine.evaluate import collect
-from limbeck.engine.loop import Report
 from limbeck.engine.ranks import choose_device
 from limbeck.errors import InputError
 from limbeck.methods.build import Parsed, parse_method
-from limbeck.models.ref import ModelRef, parse_ref
+from limbeck.models.ref import parse_ref
 from limbeck.nn.forward import Forward
 from limbeck.nn.input import InputAdapter
-from limbeck.recipe.spec import InputSpec, Recipe, TeacherSpec
+from limbeck.recipe.spec import Recipe, TeacherSpec
+from limbeck.runs.models import make_adapter, named_model, named_teacher, own_teacher
 from limbeck.runs.seeding import seeded
+from limbeck.runs.stores import checked, open_store, with_stores
+from limbeck.store.reader import TeacherStore
 from limbeck.tasks.base import Task
 from limbeck.tasks.build import build_task
-from limbeck.teachers.base import Teacher
-from limbeck.teachers.live import LiveTeacher, class_order
+from limbeck.teachers.base import Teacher, mean_logits
+from limbeck.teachers.remembered import Memory
 from limbeck.teachers.several import Teachers
+from limbeck.teachers.stored import Stored
 
 StudentLike = str | nn.Module | Callable[[int], nn.Module]
 """A student by name, as a module (copied before its first use), or as a function of a seed."""
 
-TeacherLike = str | nn.Module | TeacherSpec
-"""A teacher by name, as a trained module (copied), or with its own input and classes."""
+TeacherLike = str | nn.Module | TeacherSpec | TeacherStore
+"""A teacher by name, as a trained module (copied), with its own input and classes, or stored."""
 
 
 @dataclass
@@ -49,7 +50,9 @@ class Job:
         teachers: all of them.
         method: what is to be built around the student.
         device: where it runs.
-        teacher_logits: the teachers' logits by split, once they were needed.
+        shared: whether other runs replay the same views, so that teachers answer for all of them.
+        memory: the teachers' logits for the training samples, kept for whoever shares them.
+        teacher_logits: the (mean) teacher's logits by split, once they were needed.
     """
 
     recipe: Recipe
@@ -60,7 +63,9 @@ class Job:
     teachers: Teachers
     method: Parsed
     device: torch.device
-    teacher_logits: dict[str, Tensor] = field(default_factory=dict)
+    shared: bool = False
+    memory: Memory = field(default_factory=Memory)
+    teacher_logits: dict[str, Tensor | None] = field(default_factory=dict)
 
     def change(
         self,
@@ -79,6 +84,8 @@ class Job:
         if teachers is not None:
             members = [make_teacher(teacher, self.data, self.task) for teacher in teachers]
             changed = replace(changed, teachers=Teachers(members), teacher_logits={})
+        if teachers is not None or _replay(recipe) != _replay(self.recipe):
+            changed = with_stores(changed)
         return changed
 
     def build(self, seed: int) -> nn.Module:
@@ -90,24 +97,22 @@ class Job:
                 return named_model(self.student, self.data, self.task)
             return self.student(seed)
 
-    def teacher_outputs(self, split: str, report: Report | None = None) -> Tensor:
-        """The (mean) teacher's logits for every sample of a split, computed once."""
+    def teacher_outputs(self, split: str) -> Tensor | None:
+        """The (mean) teacher's logits for every sample of a split, computed once.
+
+        None where a teacher is stored, and its store does not hold them.
+        """
         if split not in self.teacher_logits:
-            teachers = self.teachers.to(self.device)
             samples = self.data.splits[split]
-            done = 0
-
-            def answer(batch: Record) -> Tensor:
-                return teachers(batch)["teacher.logits"]
-
-            def tell(count: int) -> None:
-                nonlocal done
-                done += count
-                if report is not None:
-                    report(done, len(samples), f"teacher on the {split} split")
-
-            self.teacher_logits[split] = collect(answer, samples, self.device, tell)
+            said = [one.outputs(samples) for one in self.teachers.to(self.device).members]
+            known = [logits for logits in said if logits is not None]
+            whole = len(known) == len(said)
+            self.teacher_logits[split] = mean_logits(known) if whole else None
         return self.teacher_logits[split]
+
+
+def _replay(recipe: Recipe) -> tuple[object, int | None]:
+    return recipe.training.views, recipe.training.view_count
 
 
 def make_job(
@@ -140,7 +145,8 @@ def make_job(
     given = recipe.teachers if teachers is None else teachers
     members = [make_teacher(teacher, loaded, task) for teacher in given]
     adapter = make_adapter(recipe.input, loaded)
-    return Job(recipe, loaded, task, student, adapter, Teachers(members), method, device)
+    job = Job(recipe, loaded, task, student, adapter, Teachers(members), method, device)
+    return checked(with_stores(job))
 
 
 def _refuse_same(student: object, teachers: Sequence[object]) -> None:
@@ -164,67 +170,21 @@ def _on_device(data: Data, device: torch.device) -> Data:
     )
 
 
-def named_model(name: str, data: Data, task: Task) -> nn.Module:
-    """The model called `name`, for the shape of the data and the task's outputs."""
-    from limbeck.models.source import build_model
-
-    return build_model(sized(parse_ref(name), data), shape=data.shape, classes=task.outputs)
-
-
-def sized(reference: ModelRef, data: Data) -> ModelRef:
-    """A text encoder of ours learns here how many token ids the data has."""
-    words = data.encode.get("text", {}).get("vocabulary")
-    if words is None or reference.name != "text" or "vocabulary" in reference.options:
-        return reference
-    return reference.with_options(vocabulary=len(words) + UNKNOWN + 1)
-
-
-def make_adapter(spec: InputSpec | None, data: Data) -> InputAdapter:
-    """The input adapter that `spec` asks for; where it is silent the data's own statistics."""
-    mean = data.mean if spec is None or spec.mean is None else tuple(spec.mean)
-    std = data.std if spec is None or spec.std is None else tuple(spec.std)
-    size = None if spec is None or spec.size is None else spec.size
-    return InputAdapter(mean, std, (size, size) if isinstance(size, int) else size)
-
-
-def make_teacher(given: TeacherLike, data: Data, task: Task) -> LiveTeacher:
+def make_teacher(given: TeacherLike, data: Data, task: Task) -> Teacher:
     """A teacher from what the user gave.
 
     Raises:
         InputError: no weights, or outputs that cannot be mapped to the data's classes.
     """
+    if isinstance(given, TeacherStore):
+        return Stored(given, data.classes)
     if isinstance(given, nn.Module):
-        # The caller's own module keeps its mode and its trainable parameters.
-        model = copy.deepcopy(given)
-        return LiveTeacher(model, make_adapter(None, data), name=type(given).__name__)
+        return own_teacher(given, data)
     spec = TeacherSpec(model=given) if isinstance(given, str) else given
-    model = _trained(spec.model, data, task)
-    order = None if spec.classes is None else class_order(spec.classes, data.classes, spec.model)
-    adapter = make_adapter(spec.input or run_input(spec.model), data)
-    return LiveTeacher(model, adapter, spec.taps, order, name=spec.model)
-
-
-def _trained(name: str, data: Data, task: Task) -> nn.Module:
-    """A teacher by name; a reference network without weights has nothing to teach."""
-    reference = parse_ref(name)
-    if reference.source == "limbeck" and reference.weights is None:
-        raise InputError(
-            f"the teacher {name!r} has no weights; write {name}@FILE.safetensors, or name the "
-            f"folder of a run that `limbeck train` left"
-        )
-    with seeded(0, "teacher"):
-        return named_model(name, data, task)
-
-
-def run_input(name: str) -> InputSpec | None:
-    """The input of a teacher that is a run of ours: what its card says."""
-    from limbeck.models.card import read_card
-
-    reference = parse_ref(name)
-    if reference.source != "run":
-        return None
-    known = read_card(reference.name).content["input"]
-    return InputSpec(mean=known["mean"], std=known["std"], size=known["size"])
+    reference = parse_ref(spec.model)
+    if reference.source == "store":
+        return open_store(reference, spec, data)
+    return named_teacher(spec, data, task)
 
 
 def check_models(job: Job, student: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.base import Record
+from limbeck.data.base import Record, Split
 
 
 class Teacher(Protocol):
@@ -34,6 +34,15 @@ class Teacher(Protocol):
 
     def modules(self) -> list[nn.Module]:
         """The modules that must move to the device."""
+
+    def module(self, path: str) -> nn.Module:
+        """The part of the model at `path`; an `InputError` where there is no model."""
+
+    def survey(self, batch: Record) -> dict[str, tuple[int, ...]]:
+        """Every path that can be tapped, with the shape of what it gives for one sample."""
+
+    def outputs(self, split: Split) -> Tensor | None:
+        """Logits of the clean samples of a whole split, on the CPU; None where unknown."""
 
 
 def mean_logits(logits: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Running a student over a whole split, without gradients."""
+"""Running a model over a whole split, without gradients."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ EVALUATION_BATCH = 512
 def collect(
     answer: Callable[[Record], Tensor],
     split: Split,
-    device: torch.device,
     on_batch: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The answers for every sample of `split`, in order.
 
     Args:
-        answer: a batch on `device` to logits of shape (B, C).
-        split: the samples, on `device` already or moved there batch by batch.
-        device: where `answer` wants its batch.
+        answer: a batch to logits of shape (B, C).
+        split: the samples, on the device of the model already or moved there batch by batch.
         on_batch: told the number of samples after each batch.
 
     Returns:
         float32 logits of shape (N, C) on the CPU.
     """
-    spans = torch.split(torch.arange(len(split), device=device), EVALUATION_BATCH)
+    spans = torch.split(torch.arange(len(split)), EVALUATION_BATCH)
     parts = []
     with torch.inference_mode():
         for number, rows in enumerate(spans):
