@@ -46,6 +46,8 @@ LOSSES = {
     "Other outputs": ["outputs", "regions"],
     "Features": ["features", "attention", "layers", "boundaries", "projected"],
     "Relations between samples": ["relations", "contrastive"],
+    "Several teachers": ["ensemble", "min_norm", "diversity", "perturbation"],
+    "Effective logits": ["effective"],
     "Noisy teachers and pools": ["slam", "noise", "noise_evidence", "label_shift", "debias"],
     "Pieces": ["maps", "calibration", "batch_ensemble", "_common"],
 }

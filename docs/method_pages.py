@@ -31,6 +31,8 @@ LOSSES = {
     "weighted": "estimate_weights",
     "pseudo_label": "kd_loss",
     "threshold": "kd_loss",
+    "ensemble": "ensemble_losses",
+    "adaptive_ensemble": "ensemble_weights",
 }
 
 
@@ -149,6 +151,11 @@ def pooled(name: str) -> bool:
     return METHODS[name].needs.startswith("pool")
 
 
+def several(name: str) -> bool:
+    """Whether the method needs two teachers and more."""
+    return METHODS[name].needs.startswith("several")
+
+
 POOL = "labels=300, val=0.3"
 """What makes a pool and enough validation samples of the digits."""
 
@@ -162,6 +169,8 @@ def _command(name: str, training: dict[str, Any]) -> str:
     teacher, reason = "", ""
     if not teacherless(name):
         teacher = "--teacher runs/teacher "
+        if several(name):
+            teacher = "--teachers runs/one runs/two "
         reason = "<!-- not run: an example, which names runs of yours -->\n"
     return (
         f'{reason}```bash\nlimbeck {verb} --student "{STUDENT}" {teacher}--data digits \\\n'
@@ -184,15 +193,22 @@ def _snippet(name: str, training: dict[str, Any], options: dict[str, Any]) -> st
             'labeled = DataSpec(source="digits", val=0.3)',
             f'data = DataSpec(source="digits", {POOL})  # the other samples are the pool',
             f'teacher = limbeck.train("{TEACHER}", labeled, training={{"epochs": 6}}).student',
-            f'result = limbeck.distill("{STUDENT}", teacher, data, {method}, {given})',
+        ]
+    elif several(name):
+        lines += [
+            "teacher = [",
+            f'    limbeck.train("{TEACHER}", "digits", seed=seed, training={{"epochs": 1}}).student',
+            "    for seed in (1, 2)",
+            "]",
         ]
     else:
-        lines += [
-            f'teacher = limbeck.train("{TEACHER}", "digits", training={{"epochs": 1}}).student',
-            "result = limbeck.distill(",
-            *(f"    {part}," for part in (f'"{STUDENT}"', "teacher", '"digits"', method, given)),
-            ")",
-        ]
+        lines.append(
+            f'teacher = limbeck.train("{TEACHER}", "digits", training={{"epochs": 1}}).student'
+        )
+    if name != "labels":
+        data = "data" if pooled(name) else '"digits"'
+        parts = (f'"{STUDENT}"', "teacher", data, method, given)
+        lines += ["result = limbeck.distill(", *(f"    {part}," for part in parts), ")"]
     return "\n".join([*lines, 'print(result.metrics["test.accuracy"])', "```"])
 
 
@@ -218,11 +234,18 @@ def measured_table() -> dict[str, Any] | None:
 
 
 def _measured(name: str, table: dict[str, Any] | None) -> str:
-    names = ("none",) if name == "labels" else (name,)
+    names = ("none",) if name == "labels" else (name, f"{name}_balanced")
     arms = [arm for arm in table["arms"] if arm["arm"] in names] if table else []
     if table is None or not arms:
         return "Not yet measured in the [comparison on Fashion-MNIST](measured.md)."
-    arm, metric = arms[0], table["metric"]
+    place = "[Fashion-MNIST, among all arms of that comparison](measured.md)"
+    told = [_told(arm, table) for arm in arms]
+    return "\n\n".join([*told, f"On {place}; another task may order the methods otherwise."])
+
+
+def _told(arm: dict[str, Any], table: dict[str, Any]) -> str:
+    """What one arm reached, and its distance to the arms that it was tested against."""
+    metric = table["metric"]
     found = arm["metrics"][f"{table['split']}.{metric}"]
     value = words.interval(found["mean"], found["ci95"], metric)
     parts = [f"{words.sentence(words.title(metric))}: {value} over {len(arm['seeds'])} seeds"]
@@ -231,8 +254,8 @@ def _measured(name: str, table: dict[str, Any] | None) -> str:
         f"({words.signed(test['low'], metric)} to {words.signed(test['high'], metric)})"
         for rival, test in arm["versus"].items()
     ]
-    place = "[Fashion-MNIST, among all arms of that comparison](measured.md)"
-    return f"{'; '.join(parts)}. On {place}; another task may order the methods otherwise."
+    balanced = "With `weight` 1 and `balance`: " if arm["method"].get("balance") else ""
+    return f"{balanced}{'; '.join(parts)}."
 
 
 def measured_page(table: dict[str, Any] | None) -> str:
@@ -242,10 +265,11 @@ def measured_page(table: dict[str, Any] | None) -> str:
         return f"{title}The comparison of the methods on Fashion-MNIST has not been run yet.\n"
     made = "<!-- not run: takes half an hour -->\n```bash\n" + COMMAND + "\n```"
     how = (
-        "One student and one teacher, every method at its published weight, made with\n\n"
+        "One student and one teacher, every method at its published weight, and losses on features "
+        "once more at weight 1 with `balance`, made with\n\n"
         f"{made}\n\n"
         "The published weights were chosen for larger networks and longer trainings. On a student "
-        "of 1,702 parameters they can do harm: FitNets at weight 100 does not train at all. Tune "
-        "the weight before you judge a method by this table."
+        "of 1,702 parameters they can do harm, as the verdict says. Tune the weight before you "
+        "judge a method by this table."
     )
     return f"{title}{how}\n\n{table_markdown(table).strip()}\n"

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "limbeck"
 _BASE = {"errors"}
 _PIECES = _BASE | {"recipe", "functional"}
 _SCIENCE = _PIECES | {"data", "nn", "models"}
-_MACHINE = _SCIENCE | {"tasks", "store", "teachers", "methods"}
+_MACHINE = _SCIENCE | {"students", "tasks", "store", "teachers", "methods"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -23,17 +23,19 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": _BASE,
     "data": _BASE | {"recipe"},
     "nn": _PIECES | {"data"},
-    "models": _BASE,
-    "theory": _PIECES,
+    "theory": _PIECES | {"data", "nn"},
+    "students": _PIECES | {"data", "nn", "theory"},
+    "models": _BASE | {"students"},
     "tasks": _SCIENCE,
     "store": _PIECES | {"data"},
+    "diagnosis": _PIECES | {"data", "nn", "theory", "students"},
     "teachers": _SCIENCE | {"store"},
-    "methods": _SCIENCE | {"tasks"},
+    "methods": _SCIENCE | {"students", "tasks"},
     "engine": _MACHINE,
     "exporters": _SCIENCE | {"engine"},
     "report": _BASE | {"recipe", "tasks"},
-    "runs": _MACHINE | {"engine", "exporters", "report"},
-    "reproduce": _MACHINE | {"engine", "exporters", "report", "runs"},
+    "runs": _MACHINE | {"theory", "diagnosis", "engine", "exporters", "report"},
+    "reproduce": _MACHINE | {"theory", "engine", "exporters", "report", "runs"},
     "cli": _MACHINE | {"engine", "exporters", "report", "runs", "reproduce"},
 }
 """What each room may import at run time, besides itself."""

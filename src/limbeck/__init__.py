@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from limbeck.errors import InputError, LimbeckError, RunError
     from limbeck.runs.api import distill, train
     from limbeck.runs.compare import Comparison, compare
+    from limbeck.runs.diagnose import diagnose
     from limbeck.runs.evaluate import evaluate, predict
     from limbeck.runs.execute import Result
     from limbeck.runs.export import export
     from limbeck.runs.label import label
     from limbeck.runs.load import load
+    from limbeck.runs.shrink import shrink
     from limbeck.store.reader import TeacherStore
 
 __version__ = "0.1.0"
@@ -30,6 +32,7 @@ _HOMES = {
     "RunError": "limbeck.errors",
     "TeacherStore": "limbeck.store.reader",
     "compare": "limbeck.runs.compare",
+    "diagnose": "limbeck.runs.diagnose",
     "distill": "limbeck.runs.api",
     "evaluate": "limbeck.runs.evaluate",
     "export": "limbeck.runs.export",
@@ -37,9 +40,10 @@ _HOMES = {
     "load": "limbeck.runs.load",
     "load_data": "limbeck.data.load",
     "predict": "limbeck.runs.evaluate",
+    "shrink": "limbeck.runs.shrink",
     "train": "limbeck.runs.api",
 }
-_ROOMS = ("functional", "methods", "nn", "recipe", "teachers")
+_ROOMS = ("functional", "methods", "nn", "recipe", "students", "teachers")
 
 __all__ = [
     "Comparison",
@@ -50,6 +54,7 @@ __all__ = [
     "TeacherStore",
     "__version__",
     "compare",
+    "diagnose",
     "distill",
     "evaluate",
     "export",
@@ -57,6 +62,7 @@ __all__ = [
     "load",
     "load_data",
     "predict",
+    "shrink",
     "train",
 ]
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from limbeck import functional as F
 from limbeck.errors import InputError
+from limbeck.functional.contrastive import crd_row_scores, crd_scores
 from limbeck.nn.memory import ContrastMemory, Embedding
 
 
@@ -45,6 +46,19 @@ def test_knowing_its_own_row_costs_less() -> None:
     own, other = given["teacher_rows"][:, 0], given["teacher_rows"][:, 1]
     teacher = unit(3, 5, seed=1)
     assert F.crd_loss(own, teacher, **given) < F.crd_loss(other, teacher, **given)
+
+
+@pytest.mark.parametrize("samples", [6, 400])
+def test_scores_of_picked_rows_are_the_same_both_ways(samples: int) -> None:
+    """Six rows are multiplied at once, of 400 those picked are copied; the memory moves on."""
+    embeddings, rows = unit(3, 5).requires_grad_(), unit(samples, 5, seed=1)
+    picked = torch.tensor([[0, 2, 2, 5], [1, 0, 3, 4], [5, 5, 1, 0]])
+    expected, _ = crd_scores(embeddings, embeddings, rows[picked], rows[picked])
+    found = crd_row_scores(embeddings, rows, picked)
+    torch.testing.assert_close(found, expected)
+    gradient = torch.autograd.grad(expected.sum(), embeddings)[0]
+    rows.zero_()
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), embeddings)[0], gradient)
 
 
 def test_zero_embeddings_and_bfloat16_are_finite() -> None:

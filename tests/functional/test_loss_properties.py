@@ -43,6 +43,8 @@ LOSSES = {
     "kd": Loss(pair(F.kd_loss)),
     "kd_cross_entropy": Loss(pair(F.kd_loss, cross_entropy=True), zero_at_equality=False),
     "kd_standardized": Loss(pair(F.kd_loss, standardize=True)),
+    "topk_kd": Loss(pair(F.topk_kd_loss, top_k=2, temperature=2.0)),
+    "topk_kd_one": Loss(pair(F.topk_kd_loss, top_k=1)),
     "lskd": Loss(pair(F.lskd_loss)),
     "tfkd_self": Loss(pair(F.tfkd_self_loss)),
     "tfkd_reg": Loss(lambda s, t, y, **o: F.tfkd_reg_loss(s, y, **o), zero_at_equality=False),

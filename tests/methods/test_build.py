@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import limbeck
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.methods.base import Clock, Method, Term
 from limbeck.methods.build import dump_method, parse_method
 from limbeck.methods.registry import all_methods, find_method
-from limbeck.recipe.spec import Recipe
+from limbeck.recipe.spec import DataSpec, Recipe
 from limbeck.runs.execute import make_method
 from limbeck.runs.job import make_job
 
@@ -97,6 +98,26 @@ def test_a_term_of_ones_own_sees_labelled_rows_where_it_reads_labels() -> None:
     assert seen == [ROWS, ROWS, ROWS + POOL]
     with pytest.raises(InputError, match=r"'c' reads 'student\.layer9', which is not recorded"):
         losses([Term("c", count, ("student.layer9",))])
+
+
+def test_each_part_of_a_batch_may_have_losses_of_its_own() -> None:
+    method = [
+        {"name": "kd", "samples": "labeled", "temperature": 2.0, "weight": 1.0},
+        {"name": "logit_mse", "samples": "pool", "weight": 1.0},
+    ]
+    data = limbeck.load_data(DataSpec(source="digits", labels=100))
+    recipe = Recipe.model_validate({"method": method, "student": "limbeck:mlp?widths=4"})
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    job = make_job(recipe, teachers=[teacher], data=data)
+    found = make_method(job, job.build(0)).losses(batch(), CLOCK)
+    whole = batch()
+    first = {key: value[:ROWS] for key, value in whole.items()}
+    torch.testing.assert_close(found["kd"], soft(first, 2.0))
+    gap = whole["student.logits"][ROWS:] - whole["teacher.logits"][ROWS:]
+    torch.testing.assert_close(found["logit_mse"], gap.square().sum(1).mean())
+    assert not build([{"name": "kd", "samples": "labeled"}]).uses_pool
+    with pytest.raises(InputError, match="'logit_mse' is for samples of the pool"):
+        build(method)
 
 
 def test_a_weight_of_zero_takes_the_term_away() -> None:

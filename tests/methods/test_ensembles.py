@@ -278,3 +278,38 @@ def test_weights_are_checked(pair: Pair) -> None:
             engine(pair, logits, name="ensemble", **options)
     with pytest.raises(InputError, match="all 0"):
         engine(pair, logits, name="ensemble", combine="weights", weights=[0.0, 0.0, 0.0])
+
+
+def half(folder: Path, classes: range) -> str:
+    """A teacher that knows only some of the digits, as the folder of its run."""
+    data = limbeck.load_data("digits")
+    x, y = data.train.x, data.train.y
+    rows = torch.isin(y, torch.tensor(list(classes)))
+    limbeck.train(
+        "limbeck:convnet?widths=8,12",
+        (x[rows], y[rows] - classes.start),
+        training={"epochs": 8, "device": "cpu"},
+        out=folder,
+        progress=False,
+    )
+    return str(folder)
+
+
+def test_teachers_that_know_some_classes_teach_together(tmp_path: Path) -> None:
+    parts = [range(5), range(5, 10)]
+    specs = [
+        limbeck.recipe.TeacherSpec(
+            model=half(tmp_path / str(part.start), part), classes=[str(c) for c in part]
+        )
+        for part in parts
+    ]
+    options = {"training": {"epochs": 4, "device": "cpu"}, "progress": False}
+    method = {"name": "adaptive_ensemble", "temperature": 2.0}
+    result = limbeck.distill(
+        "limbeck:convnet?widths=6,8", specs, "digits", method=method, out=tmp_path / "s", **options
+    )
+    assert result.metrics["test.accuracy"] > 0.6
+    with pytest.raises(InputError, match=r"no output for class\(es\) 5, 6, .*adaptive_ensemble"):
+        limbeck.distill(
+            "limbeck:convnet?widths=6,8", specs, "digits", out=tmp_path / "kd", **options
+        )

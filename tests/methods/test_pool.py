@@ -12,32 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import ArraySplit, Data
-from limbeck.data.fingerprint import sample_hashes
 from limbeck.engine.engine import Engine
 from limbeck.engine.ranks import Ranks
 from limbeck.errors import InputError
 from limbeck.functional import calibrate_noise, estimate_weights, kd_loss
 from limbeck.recipe.spec import Recipe
+from limbeck.reproduce.noisy_pool import Planted
 from limbeck.runs.api import distill
 from limbeck.runs.execute import execute, make_engine
 from limbeck.runs.job import Job, make_job
 
 METHODS = ["slam", "weighted", "pseudo_label", "threshold", "forward", "taylor"]
 CLASSES, WIDTH = 3, 6
-
-
-class Planted(nn.Module):
-    """A teacher that says of every known sample, found by its content, what it was told to."""
-
-    def __init__(self, x: Tensor, logits: Tensor) -> None:
-        super().__init__()
-        hashes, order = sample_hashes(ArraySplit(x)).sort()
-        self.register_buffer("hashes", hashes)
-        self.register_buffer("logits", logits[order])
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = torch.searchsorted(self.hashes, sample_hashes(ArraySplit(x)))
-        return self.logits[found.clamp(max=len(self.hashes) - 1)]
 
 
 @dataclass

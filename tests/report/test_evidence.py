@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limbeck.report.evidence import caption, drawing, last_events, named_samples
+import numpy as np
+
+from limbeck.report.evidence import caption, drawing, last_events, named_samples, pictures
 from limbeck.report.ink import inks
 from limbeck.report.reading import Run
 
@@ -38,3 +40,20 @@ def test_samples_are_named() -> None:
     event = {"name": "Least trusted", "index": list(range(20)), "value": [0.125] * 20}
     assert named_samples(event).startswith("Least trusted: 0 (0.12), 1 (0.12)")
     assert "7 (0.12)." in named_samples(event)
+
+
+def test_named_samples_of_the_pool_are_pictured() -> None:
+    event = {"event": "samples", "name": "Least trusted", "part": "pool"}
+    arm = run(event | {"index": [7, 3], "value": [0.1, 0.2]})
+    asked: list[list[int]] = []
+
+    def images(ids: list[int]) -> np.ndarray:
+        asked.append(ids)
+        return np.zeros((len(ids), 1, 4, 4))
+
+    ((title, shown),) = pictures(arm, images)
+    assert title == "Least trusted"
+    assert asked == [[7, 3]]
+    assert [(one.index, one.value) for one in shown] == [(7, 0.1), (3, 0.2)]
+    assert shown[0].image.startswith("data:image/png")
+    assert pictures(arm, None) == []

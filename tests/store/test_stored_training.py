@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from labelled import TRAINING, distilled, images, small_data, small_teacher, weights
@@ -379,3 +380,24 @@ def test_outputs_of_the_training_samples_alone_are_enough(tmp_path: Path) -> Non
     result = distilled(store, small_data(), tmp_path / "r")
     assert "test.accuracy" in result.metrics
     assert "test.agreement" not in result.metrics
+
+
+def test_a_pool_without_any_labels_is_labelled_by_itself(tmp_path: Path) -> None:
+    """And its rows are found again when it stands beside labelled data."""
+    from limbeck.recipe import DataSpec
+
+    x, y = images(200)
+    np.savez(tmp_path / "pool.npz", x=x[100:].numpy())
+    np.savez(tmp_path / "data.npz", x=x[:100].numpy(), y=y[:100].numpy())
+    spec = {"source": str(tmp_path / "data.npz"), "unlabeled": str(tmp_path / "pool.npz")}
+    teacher = limbeck.train(
+        "limbeck:convnet?widths=4", spec["source"], training={"epochs": 1}, out=tmp_path / "teacher"
+    )
+    pool = limbeck.label(str(teacher.run), spec["unlabeled"], out=tmp_path / "pool")
+    assert [part.name for part in pool.manifest.parts] == ["pool"]
+    data = limbeck.load_data(DataSpec.model_validate(spec))
+    assert data.pool is not None
+    rows = pool.match(data.pool)
+    assert (rows >= 0).all()
+    both = limbeck.label(str(teacher.run), data, out=tmp_path / "both")
+    assert torch.equal(pool.logits(rows), both.logits(both.match(data.pool)))

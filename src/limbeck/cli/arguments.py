@@ -118,6 +118,7 @@ def parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, Ove
 _OWN = (
     *(*SHORTCUTS, "json", "dry-run", "resume", "help", "split", "formats"),
     *("from", "views", "top-k", "dtype", "features", "batch", "splits", "skip-nonfinite"),
+    *("samples", "memory", "skip", "reduction", "widths", "size-epochs"),
 )
 _LISTS = (
     *("teachers", "taps", "classes", "mean", "std", "views", "class_weights"),

@@ -54,7 +54,7 @@ def chosen(method: Method) -> None:
     """What the method chose: its pairs of taps as a table, all else line by line."""
     from limbeck.methods.base import TapPair
 
-    table = Table("term", "student", "shape", "teacher", "shape", box=SIMPLE_HEAD)
+    table = Table("term", "student", "shape", "teacher", "shape", box=SIMPLE_HEAD, pad_edge=False)
     for told in method.describe():
         if isinstance(told, TapPair):
             table.add_row(*map(Text, told.cells))

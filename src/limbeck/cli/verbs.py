@@ -126,6 +126,28 @@ def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="folder for runs and evidence.json")
 
 
+def _diagnose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", help="a recipe file (.yaml)")
+    parser.add_argument("--samples", type=int, default=384, help="that the kernel is computed of")
+    parser.add_argument("--memory", type=float, default=2.0, help="GiB for gradients")
+    parser.add_argument(
+        "--skip", nargs="+", default=[], metavar="STAGE", help="of difficulty, size, start"
+    )
+
+
+def _shrink(parser: argparse.ArgumentParser) -> None:
+    _training(parser)
+    parser.add_argument("--reduction", type=float, help="parameters, teacher's over student's")
+    parser.add_argument("--widths", type=int, nargs="+", help="of hidden layers: look for none")
+    parser.add_argument("--size-epochs", type=int, default=30, help="of the spectral training")
+    parser.add_argument(
+        "--skip", nargs="+", default=[], metavar="STAGE", help="of start, diagnose, export"
+    )
+    parser.add_argument(
+        "--formats", nargs="+", default=["safetensors"], metavar="FORMAT", help="of the export"
+    )
+
+
 VERBS: dict[str, Verb] = {
     "quickstart": Verb(
         "the whole tour on built-in data: teacher, student, proof",
@@ -167,6 +189,17 @@ VERBS: dict[str, Verb] = {
         "limbeck compare --student limbeck:mlp?widths=8 --teacher runs/teacher --data digits "
         "--compare.seeds 5 --compare.arms.dkd.method dkd",
         _training,
+    ),
+    "diagnose": Verb(
+        "before training: is the teacher read rightly, will it help, how, how wide",
+        "limbeck diagnose --student limbeck:convnet?widths=8,16 --teacher runs/teacher "
+        "--data fashion-mnist",
+        _diagnose,
+    ),
+    "shrink": Verb(
+        "find the width, start from the teacher, distil, export",
+        "limbeck shrink --teacher runs/teacher --data fashion-mnist --reduction 8 --out runs/small",
+        _shrink,
     ),
     "evaluate": Verb(
         "metrics of a finished student on a split",

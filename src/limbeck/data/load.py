@@ -66,7 +66,7 @@ def load_data(
     splits = _with_pool(built, spec, len(found.labels["train"]))
     for part, split in splits.items():
         check_finite(split, f"the {part} split of {found.name}")
-    mean, std = _statistics(splits["train"], found.kind)
+    mean, std = statistics(splits["train"], found.kind)
     return Data(
         name=str(source) if isinstance(source, str | Path) else found.name,
         kind=found.kind,
@@ -156,7 +156,7 @@ def _shape(split: Split) -> tuple[int, ...]:
     return tuple(split.fetch(torch.zeros(1, dtype=torch.int64))["x"].shape[1:])
 
 
-def _statistics(
+def statistics(
     train: Split, kind: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
     """Mean and standard deviation of each channel of uint8 images, in [0, 1]."""

@@ -70,6 +70,8 @@ class Engine:
                 "do; use training.strategy: replicate"
             )
         self.method = method.to(device)
+        if training.channels_last:
+            method.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(device)
         self.feed = feed
         self.training = training

@@ -72,7 +72,7 @@ from limbeck.functional.min_norm import min_norm_weights
 from limbeck.functional.noise import calibrate_noise
 from limbeck.functional.noise_evidence import noise_evidence
 from limbeck.functional.outputs import bce_kd_loss, bounded_regression_loss, regression_loss
-from limbeck.functional.perturbation import Spread, diversify, output_spread
+from limbeck.functional.perturbation import diversify, output_spread
 from limbeck.functional.projected import simkd_loss, srd_loss, srrl_loss, vkd_loss
 from limbeck.functional.regions import sdd_loss, sdd_pool
 from limbeck.functional.relations import (
@@ -104,10 +104,10 @@ from limbeck.functional.sequence import (
 )
 from limbeck.functional.slam import forward_loss, slam_loss, slam_mix, taylor_loss
 from limbeck.functional.temperature import ctkd_loss, ctkd_strength, ctkd_temperature
+from limbeck.functional.topk import topk_kd_loss
 from limbeck.functional.uld import uld_loss
 
 __all__ = [
-    "Spread",
     "ab_loss",
     "agreement_gate",
     "akl_head_share",
@@ -215,6 +215,7 @@ __all__ = [
     "teacher_agreement",
     "tfkd_reg_loss",
     "tfkd_self_loss",
+    "topk_kd_loss",
     "tvd_loss",
     "uld_loss",
     "vid_loss",

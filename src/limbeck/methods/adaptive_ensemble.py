@@ -84,6 +84,7 @@ class AdaptiveEnsemble(Method):
 
     Spec: ClassVar[type[MethodSpec]] = AdaptiveEnsembleSpec
     roles = {"student": ("student", "adapters")}  # noqa: RUF012
+    partial_teachers = True
 
     def __init__(self, student: nn.Module, setting: Setting, spec: AdaptiveEnsembleSpec) -> None:
         super().__init__(student, setting)

@@ -147,6 +147,8 @@ class Method(nn.Module):
         roles: which sub-modules each optimiser trains.
         needs_teacher: whether it can work without one.
         uses_pool: whether it learns from unlabelled samples; else batches hold none.
+        partial_teachers: whether it hears teachers that know only some of the classes, whose other
+            logits are -inf.
         online: whether it runs the teachers on inputs of its own (stored outputs cannot serve).
         raw: get the batch only; neither student nor teachers are run beforehand.
         differentiates: whether `step` calls `engine.grads` (refused under `strategy: shard`).
@@ -160,6 +162,7 @@ class Method(nn.Module):
     roles: Mapping[str, Sequence[str]] = {"student": ("student",)}
     needs_teacher: bool = True
     uses_pool: bool = True
+    partial_teachers: bool = False
     online: bool = False
     raw: bool = False
     differentiates: bool = False

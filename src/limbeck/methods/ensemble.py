@@ -54,6 +54,7 @@ class Ensemble(Method):
     """
 
     Spec: ClassVar[type[MethodSpec]] = EnsembleSpec
+    partial_teachers = True
 
     def __init__(self, student: nn.Module, setting: Setting, spec: EnsembleSpec) -> None:
         super().__init__(student, setting)
@@ -71,6 +72,7 @@ class Ensemble(Method):
         if named and not sum(spec.weights):
             raise InputError("method.weights are all 0: give one teacher a weight")
         self.spec = spec
+        self.partial_teachers = spec.combine != "logits"
 
     def step(self, batch: Record, engine: Engine) -> dict[str, Tensor]:
         """One step down the loss against the teachers that this batch hears."""

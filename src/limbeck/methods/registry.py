@@ -11,13 +11,19 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError, nearest
-from limbeck.methods.entries import features, logits, own, pool
+from limbeck.methods.entries import features, logits, own, pool, several
 from limbeck.methods.entry import Entry
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-METHODS: dict[str, Entry] = {**logits.METHODS, **features.METHODS, **own.METHODS, **pool.METHODS}
+METHODS: dict[str, Entry] = {
+    **logits.METHODS,
+    **features.METHODS,
+    **own.METHODS,
+    **pool.METHODS,
+    **several.METHODS,
+}
 
 
 def register(cls: Any, *, summary: str = "", paper: str = "", needs: str = "logits") -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,11 +29,13 @@ class TermSpec(MethodSpec):
         label_weight: factor of the supervised loss beside it, where the term stands alone.
         balance: scale the term, on features each pair of taps, by a running ratio of gradient
             norms, so that weight 1 means the same everywhere: as strong a pull as the labels'.
+        samples: which rows of a batch the term sees: `all`, the `labeled` or those of the `pool`.
     """
 
     weight: Weight = 1.0
     label_weight: Weight = 1.0
     balance: bool = False
+    samples: Literal["all", "labeled", "pool"] = "all"
 
 
 class TermModule(nn.Module):
@@ -64,6 +66,11 @@ class TermModule(nn.Module):
         self.spec = spec
         self.setting = setting
         self.balance = Balance(1) if spec.balance else None
+        if spec.samples == "pool" and setting.pool is None:
+            raise InputError(
+                f"the term {spec.name!r} is for samples of the pool, and the data has none; name "
+                f"one with --data.unlabeled SOURCE"
+            )
 
     def describe(self) -> Sequence[str | TapPair]:
         """What was chosen where the recipe said `auto`, told before the first step."""
@@ -86,10 +93,11 @@ class TermModule(nn.Module):
 
     def balanced(self, batch: Record, clock: Clock) -> Tensor:
         """The summand, a scalar, before its weight; balanced where the spec says so."""
+        own = _rows(batch, self.spec.samples)
         if self.balance is None:
-            loss: Tensor = self(batch, clock)
+            loss: Tensor = self(own, clock)
             return loss
-        losses, features = zip(*self.parts(batch, clock), strict=True)
+        losses, features = zip(*self.parts(own, clock), strict=True)
         labels = self.setting.task.loss(batch["student.logits"], batch)
         scaled: Tensor = functools.reduce(torch.add, self.balance(losses, features, labels))
         return scaled
@@ -108,3 +116,13 @@ class TermModule(nn.Module):
         value = batch[key]
         # A slice that takes all rows would still cost the backward pass a copy.
         return value[: len(batch["y"])] if self.labeled and len(value) > len(batch["y"]) else value
+
+
+def _rows(batch: Record, samples: str) -> Record:
+    """The rows of a batch that are labelled, or those that are not."""
+    labeled, total = len(batch.get("y", ())), len(batch["student.logits"])
+    if samples == "all" or (samples == "labeled" and labeled == total):
+        return batch
+    place = slice(0, labeled) if samples == "labeled" else slice(labeled, total)
+    part = {key: value[place] for key, value in batch.items() if len(value) == total}
+    return part | ({"y": batch["y"]} if samples == "labeled" else {})

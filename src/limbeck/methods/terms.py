@@ -123,7 +123,7 @@ class Terms(Method):
         self.names = _unique([term.spec.name for term in built])
         self.terms = nn.ModuleList(built)
         self.needs_teacher = any(term.needs_teacher for term in built)
-        self.uses_pool = any(not term.labeled for term in built)
+        self.uses_pool = any(not term.labeled and term.spec.samples != "labeled" for term in built)
         self.student_taps = _union(term.student_taps for term in built)
         self.coupled = [name for name, term in zip(self.names, built, strict=True) if term.coupled]
         self.teacher_taps = _union(term.teacher_taps for term in built)

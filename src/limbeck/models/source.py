@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from limbeck.errors import InputError, nearest
@@ -28,7 +30,7 @@ def build_model(model: str | ModelRef, *, shape: tuple[int, ...], classes: int) 
     New parameters are drawn from torch's global generator, as torch's own layers draw theirs.
 
     Args:
-        model: see `parse_ref`.
+        model: see `parse_ref`; the option `members=M` of any network makes it a batch ensemble.
         shape: of one sample: (channels, height, width), (features,), or (length,) of token ids.
         classes: width of the output. The folder of a run keeps its own shape and classes.
 
@@ -43,10 +45,24 @@ def build_model(model: str | ModelRef, *, shape: tuple[int, ...], classes: int) 
         return load_run(ref.name)
     if ref.source == "store":
         raise InputError(f"{ref.text!r} holds outputs and is no model; it can only be a teacher")
-    network = _BUILDERS[ref.source](ref, shape, classes)
+    network = _with_members(ref, shape, classes)
     if ref.weights is not None:
         apply_weights(network, load_weights(ref.weights), ref.weights)
     return network
+
+
+def _with_members(ref: ModelRef, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network; with the option `members` a batch ensemble of as many."""
+    options = dict(ref.options)
+    members = options.pop("members", None)
+    network = _BUILDERS[ref.source](replace(ref, options=options), shape, classes)
+    if members is None:
+        return network
+    from limbeck.students.batch_ensemble import batch_ensemble
+
+    if not isinstance(members, int):
+        raise InputError(f"members={members} of {ref.text!r} must be a whole number, 2 or more")
+    return batch_ensemble(network, members, seed=int(torch.randint(2**31, ())))
 
 
 def load_run(path: str | Path) -> nn.Module:

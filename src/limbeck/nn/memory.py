@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.data.random import generator
 from limbeck.functional._common import Reduction
-from limbeck.functional.contrastive import crd_loss, crd_normalizers, crd_scores
+from limbeck.functional.contrastive import crd_estimation, crd_normalizers, crd_row_scores
 from limbeck.functional.maps import unit
 
 
@@ -99,26 +99,19 @@ class ContrastMemory(nn.Module):
             reduction: "mean", "sum" or "none" over the batch.
         """
         picked = torch.cat([index[:, None], negatives], dim=1)
-        rows = self.student_rows[picked], self.teacher_rows[picked]
-        normalizers = self._normalizers(student, teacher, rows)
-        loss = crd_loss(
-            student,
-            teacher,
-            student_rows=rows[0],
-            teacher_rows=rows[1],
-            normalizers=normalizers,
-            samples=len(self.student_rows),
-            temperature=self.temperature,
-            reduction=reduction,
+        scores = (
+            crd_row_scores(student, self.teacher_rows, picked, self.temperature),
+            crd_row_scores(teacher, self.student_rows, picked, self.temperature),
         )
+        normalizers = self._normalizers(scores)
+        loss = crd_estimation(scores, normalizers, len(self.student_rows), reduction=reduction)
         if self.training:
             self._remember(student, teacher, index, normalizers)
         return loss
 
     @torch.no_grad()
-    def _normalizers(self, student: Tensor, teacher: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
+    def _normalizers(self, scores: tuple[Tensor, Tensor]) -> Tensor:
         """The constants of the first batch; they are chosen on the device, without asking it."""
-        scores = crd_scores(student, teacher, *rows, self.temperature)
         first = crd_normalizers(scores, len(self.student_rows))
         return torch.where(self.normalizers > 0, self.normalizers.to(first.dtype), first)
 

@@ -194,6 +194,8 @@ class Training(Spec):
         workers: threads that read streamed samples ahead.
         strategy: `replicate`, or `shard` the student over the ranks.
         reuse_outputs: keep a teacher's logits for views that come again in memory.
+        channels_last: lay the student's convolutions out channels last: faster on most machines,
+            other last bits.
         compile: compile the student with `torch.compile`.
     """
 
@@ -221,6 +223,7 @@ class Training(Spec):
     workers: int = Field(0, ge=0)
     strategy: Literal["replicate", "shard"] = "replicate"
     reuse_outputs: bool = True
+    channels_last: bool = False
     compile: bool = False
 
     @field_validator("precision", mode="before")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from limbeck.report.disagreement import Images, data_uri
 from limbeck.report.ink import Ink, panel, svg
 from limbeck.report.reading import Run
 
@@ -46,6 +48,32 @@ def caption(name: str, events: Events) -> str:
     """The name, and after how many steps that was where it changes during the training."""
     steps = int(np.max([event["step"] for event in events.values()]))
     return f"{name}, after {steps:,} steps." if steps else f"{name}."
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One sample that a method names: its id, what it says of it, and its image as a data URI."""
+
+    index: int
+    value: float
+    image: str
+
+
+def pictures(run: Run, images: Images | None) -> list[tuple[str, list[Picture]]]:
+    """The samples of the pool that a run named last, under what it said; none without images.
+
+    Args:
+        run: whose log is read.
+        images: gives pool samples by id.
+    """
+    found = []
+    for name, events in last_events({"": [run]}, "samples").items():
+        event = events[""]
+        if images is not None and event["part"] == "pool" and event["index"]:
+            index, values = event["index"][:_NAMED], event["value"]
+            shown = zip(index, values, images(index), strict=False)
+            found.append((name, [Picture(i, value, data_uri(x)) for i, value, x in shown]))
+    return found
 
 
 def named_samples(event: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from limbeck.recipe.folder import write_text
 from limbeck.report import words
 from limbeck.report.disagreement import Group, Images, Texts, disagreements
+from limbeck.report.evidence import pictures
 from limbeck.report.ink import inks, swatch
 from limbeck.report.layout import comparison_grid
 from limbeck.report.provenance import provenance
@@ -20,7 +21,11 @@ from limbeck.report.table import Table, arms_table
 
 
 def write_report(
-    folder: str | Path, *, images: Images | None = None, texts: Texts | None = None
+    folder: str | Path,
+    *,
+    images: Images | None = None,
+    texts: Texts | None = None,
+    pool: Images | None = None,
 ) -> Path:
     """Write `report.html` into a run folder or a comparison folder.
 
@@ -32,6 +37,7 @@ def write_report(
         images: gives samples of the test split (of the validation split where there is no test
             split) by position, as an array (N, C, H, W) in [0, 1]; None where data are no images.
         texts: gives the same samples in words, for texts and tables.
+        pool: gives images of unlabelled samples by id.
 
     Returns:
         The path of the page.
@@ -44,7 +50,8 @@ def write_report(
     run = page.arms[best_arm(page.table)][0]
     groups = disagreements(run, run.card["classes"], images, texts)
     path = folder / "report.html"
-    write_text(path, _render(_context(folder, page, groups)))
+    context = _context(folder, page, groups) | {"named": pictures(run, pool)}
+    write_text(path, _render(context))
     return path
 
 

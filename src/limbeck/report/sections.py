@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.report import evidence, figures, words
+from limbeck.report import evidence, figures, heard, words
 from limbeck.report.ink import Ink
 from limbeck.report.reading import Array, Run
 from limbeck.report.scores import Bins, class_accuracy, reliability
@@ -40,6 +40,7 @@ def sections(arms: Arms, table: Mapping[str, Any], ink: Inks) -> list[Section]:
         _training(arms, table, ink),
         _predictions(arms, ink),
         _evidence(arms, ink),
+        _heard(arms),
         _costs(table, ink),
     )
     return [section for section in drawn if section.figures]
@@ -146,6 +147,12 @@ def _evidence(arms: Arms, ink: Inks) -> Section:
             drawn.append(Figure(evidence.drawing(kind, name, events, ink), told))
             shown += [arm for arm in events if arm not in shown]
     return Section("What the method saw of its teacher", tuple(shown), tuple(drawn))
+
+
+def _heard(arms: Arms) -> Section:
+    """Several teachers over the training, in the first seed of every arm that weighs them."""
+    drawn = [Figure(*one) for arm, runs in arms.items() for one in heard.drawings(arm, runs[0])]
+    return Section("How the teachers were heard", (), tuple(drawn))
 
 
 def _costs(table: Mapping[str, Any], ink: Inks) -> Section:

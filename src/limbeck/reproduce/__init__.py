@@ -10,9 +10,14 @@ from limbeck.reproduce.claims import Claim, Evidence, Scale
 __all__ = ["NAMES", "Claim", "Evidence", "Scale", "reproduce"]
 
 NAMES = {
+    "adaptive-ensemble": "Agree to Disagree: adaptive ensemble distillation in gradient space",
+    "copy-average": "Should Under-parameterized Student Networks Copy or Average Teacher Weights?",
+    "ensemble-diversity": "Diversity Matters When Learning From Ensembles",
     "factor-transfer": "Paraphrasing Complex Network: factor transfer",
     "slam": "SLaM: Student-Label Mixing for Distillation with Unlabeled Examples",
+    "spectral": "How a student becomes a teacher: learning and forgetting through Spectral methods",
     "weighted": "Weighted Distillation with Unlabeled Examples",
+    "wide-network": "Knowledge Distillation in Wide Neural Networks",
 }
 """What can be reproduced: the name and its paper; the module has the name with underscores."""
 

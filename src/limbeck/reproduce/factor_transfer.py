@@ -17,16 +17,16 @@ from torch import nn
 
 from limbeck.data.arrays import read_npz
 from limbeck.data.base import Data
+from limbeck.data.collect import collect
 from limbeck.data.load import load_data
 from limbeck.data.named import find_named
 from limbeck.engine.checkpoint import load_tensors
-from limbeck.data.collect import collect
 from limbeck.errors import RunError
 from limbeck.nn.forward import Forward
 from limbeck.reproduce.claims import Claim, Evidence, Scale, at_least, at_most, figure, part
 from limbeck.reproduce.parallel import one_thread, side_by_side
 from limbeck.runs.api import distill, train
-from limbeck.runs.job import make_adapter
+from limbeck.runs.models import make_adapter
 
 NAME = "factor-transfer"
 SEEDS, FULL_SEEDS = 3, 5
@@ -142,7 +142,7 @@ def train_arm(
     }
     if method["name"] == "labels":
         return train(student, data, **options).metrics
-    return distill(student, _load(TEACHER, teacher), data, method=method, **options).metrics
+    return distill(student, load_network(TEACHER, teacher), data, method=method, **options).metrics
 
 
 def student_data(share: float) -> Data:
@@ -155,7 +155,8 @@ def student(seed: int) -> nn.Module:
     return network(STUDENT, seed)
 
 
-def _load(layers: Sequence[tuple[int, int]], run: Path) -> nn.Module:
+def load_network(layers: Sequence[tuple[int, int]], run: Path) -> nn.Module:
+    """The network that a run has delivered."""
     tensors, _ = load_tensors(run / "student.safetensors")
     model = network(layers, 0)
     model.load_state_dict(tensors)
@@ -220,7 +221,7 @@ def _difference(run: Path, share: float) -> float:
     data = student_data(share)
     if data.test is None:
         raise RunError("the reproduction's data have no test split")
-    forward = Forward(_load(STUDENT, run), make_adapter(None, data))
+    forward = Forward(load_network(STUDENT, run), make_adapter(None, data))
     logits = collect(lambda batch: forward(batch["x"])["logits"], data.test)
     predicted, _ = load_tensors(run / "predictions.safetensors")
     return float((logits - predicted["test.logits"]).abs().max())

@@ -28,7 +28,7 @@ from limbeck.data.named import find_named
 from limbeck.data.random import derive
 from limbeck.errors import RunError
 from limbeck.recipe.spec import DataSpec, Recipe
-from limbeck.reproduce.claims import Claim, Scale, part, spread
+from limbeck.reproduce.claims import Claim, Scale, figure, part, spread
 from limbeck.reproduce.parallel import side_by_side
 from limbeck.runs.execute import execute
 from limbeck.runs.job import make_job
@@ -42,6 +42,7 @@ _FEW_LABELS = {"net": 300, "tree": 2_000, "tree3000": 3_000}
 PLAIN, PLAIN_SOFT = {"name": "pseudo_label"}, {"name": "pseudo_label", "hard": False}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
+    "slam_auto": {"name": "slam"},
     "slam": {"name": "slam", "curve": "isotonic"},
     "slam_logistic": {"name": "slam", "curve": "logistic"},
     "slam_constant": {"name": "slam", "curve": "constant"},
@@ -367,9 +368,20 @@ def _standardized(
     return (x - mean) / std, labels[0], ArraySplit((test - mean) / std, labels[1][:TEST])
 
 
-def gain_claim(claim: str, values: Sequence[float], least: float, paper: str = "") -> Claim:
+def accuracies(found: Mapping[str, Gains]) -> list[Claim]:
+    """The figures that gains are made of."""
+    return [
+        figure(f"{name}: accuracy of {arm}, %", values)
+        for name, gains in found.items()
+        for arm, values in gains.accuracy.items()
+    ]
+
+
+def gain_claim(
+    claim: str, values: Sequence[float], least: float, paper: str = "", *, share: float = 0.8
+) -> Claim:
     """A claim on the mean gain and on the share of the seeds that gain."""
-    mean, needed = statistics.fmean(values), math.ceil(0.8 * len(values))
+    mean, needed = statistics.fmean(values), math.ceil(share * len(values))
     wins = sum(value > 0 for value in values)
     line = f"mean >= {least:g}, > 0 in {needed} of {len(values)} seeds"
     return Claim(claim, paper, mean, spread(values), line, mean >= least and wins >= needed)

@@ -18,7 +18,15 @@ from limbeck.data.random import derive
 from limbeck.functional import debias_weights, estimate_weights
 from limbeck.functional.debias import Variant
 from limbeck.reproduce.claims import Claim, Evidence, Scale, at_most, figure, part
-from limbeck.reproduce.noisy_pool import Case, Gains, bounded, gain_claim, plant, run_cases
+from limbeck.reproduce.noisy_pool import (
+    Case,
+    Gains,
+    accuracies,
+    bounded,
+    gain_claim,
+    plant,
+    run_cases,
+)
 from limbeck.reproduce.parallel import one_thread
 
 NAME = "weighted"
@@ -56,11 +64,7 @@ def accuracy_claims(found: Mapping[str, Gains]) -> list[Claim]:
         return found[name].over("weighted", "plain")
 
     return [
-        *(
-            figure(f"{name}: accuracy of {arm}, %", values)
-            for name, gains in found.items()
-            for arm, values in gains.accuracy.items()
-        ),
+        *accuracies(found),
         gain_claim("agnews-step, hard: weighted over plain", gain("agnews-step"), 0.6),
         gain_claim("fashion-step, hard: weighted over plain", gain("fashion-step"), 0.35),
         *(
@@ -85,14 +89,7 @@ def full_claims(found: Mapping[str, Gains]) -> list[Claim]:
         gain_claim("fashion-margin", found["fashion-margin"].over("weighted", "plain"), 0.2),
         gain_claim("fashion-margin, half as long", short.over("weighted", "plain"), 0.2),
         gain_claim("fashion-margin, half as long, soft", short.over(*soft), 0.2),
-        Claim(
-            "agnews-margin",
-            "",
-            statistics.fmean(margin),
-            statistics.stdev(margin) if len(margin) > 1 else 0.0,
-            "mean >= 0.1, > 0 in 3 of 5 seeds",
-            statistics.fmean(margin) >= 0.1 and sum(g > 0 for g in margin) >= 0.6 * len(margin),
-        ),
+        gain_claim("agnews-margin", margin, 0.1, share=0.6),
         figure("agnews-cls, hard: weighted over plain", cls.over("weighted", "plain")),
         figure("agnews-cls, soft: weighted over plain", cls.over(*soft)),
     ]

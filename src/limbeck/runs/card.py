@@ -14,6 +14,7 @@ from limbeck.methods.build import dump_method
 from limbeck.nn.input import InputAdapter
 from limbeck.runs.job import Job
 from limbeck.runs.models import sized
+from limbeck.students.batch_ensemble import BatchEnsemble, batch_ensemble
 from limbeck.teachers.base import Teacher
 from limbeck.teachers.stored import Stored
 
@@ -43,12 +44,23 @@ def student_source(job: Job, student: nn.Module) -> str | None:
     from limbeck.models.card import read_card
     from limbeck.models.ref import parse_ref
 
-    if not isinstance(job.student, str) or _shapes(job.build(job.recipe.seed)) != _shapes(student):
+    if not isinstance(job.student, str):
+        return None
+    plain = job.build(job.recipe.seed)
+    members = len(student) if isinstance(student, BatchEnsemble) else 0
+    multiplied = members and not isinstance(plain, BatchEnsemble)
+    if multiplied:
+        plain = batch_ensemble(plain, members)
+    if _shapes(plain) != _shapes(student):
         return None
     reference = parse_ref(job.student)
     if reference.source == "run":
-        return read_card(reference.name).source
-    return sized(reference, job.data).text
+        source = read_card(reference.name).source
+        if source is None or not multiplied:
+            return source
+        reference = parse_ref(source)
+    reference = sized(reference, job.data)
+    return (reference.with_options(members=members) if multiplied else reference).text
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

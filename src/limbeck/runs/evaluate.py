@@ -158,15 +158,23 @@ def predict(
 
 def _inputs(card: Card, samples: Any) -> Split:
     """New samples, encoded exactly as those of the training were."""
+    encode, tensors = encoding_of(card)
+    if not isinstance(samples, str | Path):
+        return array_inputs(samples, encode, card.shape)
+    return load_inputs(samples, encode, card.shape, tensors)
+
+
+def encoding_of(card: Card) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """How the training of a run made its samples.
+
+    Raises:
+        InputError: its folder does not say.
+    """
     path = card.folder / "encode.json"
     if not path.exists():
         raise InputError(f"{card.folder} does not say how its samples were made: it lacks {path}")
-    encode = read_json(path)
-    if not isinstance(samples, str | Path):
-        return array_inputs(samples, encode, card.shape)
     state = card.folder / "encode.safetensors"
-    tensors = load_tensors(state)[0] if state.exists() else None
-    return load_inputs(samples, encode, card.shape, tensors)
+    return read_json(path), load_tensors(state)[0] if state.exists() else None
 
 
 def _split(card: Card, data: Any, split: str, workers: int) -> Split:

@@ -180,8 +180,22 @@ def make_method(job: Job, student: nn.Module) -> Method:
     )
     with seeded(job.recipe.seed, "method"):
         method = build_method(job.method, student, setting)
+    _check_classes(job, method)
     job.teachers.tap(method.teacher_taps)
     return method
+
+
+def _check_classes(job: Job, method: Method) -> None:
+    """Refuses a teacher that does not know every class, where the method needs all of them."""
+    for teacher in job.teachers.members:
+        unknown = getattr(teacher, "unknown", ())
+        if unknown and not method.partial_teachers:
+            raise InputError(
+                f"the teacher {teacher.name!r} has no output for class(es) "
+                f"{', '.join(job.data.classes[number] for number in unknown[:5])}; name every "
+                f"class of the data in its 'classes', or let several teachers share the classes "
+                f"with --method adaptive_ensemble"
+            )
 
 
 def _observe(job: Job, student: nn.Module, ours: Sequence[str], theirs: Sequence[str]) -> Record:

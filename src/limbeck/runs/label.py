@@ -13,11 +13,13 @@ from limbeck import __version__
 from limbeck.data.base import Data, Record, Split
 from limbeck.engine.ranks import Ranks, choose_device
 from limbeck.errors import InputError
+from limbeck.models.card import read_card
 from limbeck.models.ref import parse_ref
 from limbeck.recipe import yaml
 from limbeck.recipe.folder import hold
 from limbeck.recipe.spec import Recipe, TeacherSpec, Training
 from limbeck.runs.api import make_recipe, new_folder, teacher_list
+from limbeck.runs.evaluate import encoding_of
 from limbeck.runs.execute import quiet
 from limbeck.runs.job import TeacherLike, make_teacher
 from limbeck.runs.models import sized
@@ -145,17 +147,14 @@ def label_all(
     progress: bool = True,
 ) -> list[TeacherStore]:
     """Label with every teacher of the recipe, or with those that are given."""
-    from limbeck.data.load import load_data
-
     given = recipe.teachers if teachers is None else teachers
     if not given:
         raise InputError("name who labels with --teacher MODEL")
     device = choose_device(recipe.training.device)
-    loaded = load_data(
-        recipe.data if data is None else data, spec=recipe.data, workers=recipe.training.workers
-    )
+    loaded = _load(recipe, data, given[0])
     task = build_task(recipe, loaded)
-    task.check(loaded)
+    if loaded.train is not loaded.pool:
+        task.check(loaded)
     stores = []
     for number, one in enumerate(given):
         teacher = make_teacher(one, loaded, task)
@@ -167,6 +166,27 @@ def label_all(
         made = _Made(recipe, wish, loaded, device, _author(teacher, one, loaded), teacher)
         stores.append(made.store(place, resume=resume, progress=progress))
     return stores
+
+
+def _load(recipe: Recipe, data: Any, teacher: TeacherLike) -> Data:
+    """The data; a source without labels is a pool, read as the teacher's own data was."""
+    from limbeck.data.load import load_data
+    from limbeck.data.unlabeled import has_no_labels, load_pool
+
+    source = recipe.data.source if data is None else data
+    if not has_no_labels(source, recipe.data.label):
+        return load_data(
+            recipe.data if data is None else data,
+            spec=recipe.data,
+            workers=recipe.training.workers,
+        )
+    model = teacher if isinstance(teacher, str) else getattr(teacher, "model", "")
+    if model and parse_ref(model).source == "run":
+        card = read_card(parse_ref(model).name)
+        encode, tensors = encoding_of(card)
+        return load_pool(source, encode, tensors, shape=card.shape, classes=card.classes)
+    classes = getattr(teacher, "classes", None) or ()
+    return load_pool(source, None, classes=[str(name) for name in classes])
 
 
 def label_from(
@@ -247,7 +267,8 @@ class _Made:
         return {name: split.to(self.device) for name, split in named.items()}
 
     def _names(self) -> list[str]:
-        have = self.data.splits
+        alone = self.data.train is self.data.pool
+        have = {"pool": self.data.train} if alone else self.data.splits
         wanted = list(have) if self.wish.splits is None else list(self.wish.splits)
         for name in wanted:
             if name not in have:

@@ -17,11 +17,12 @@ from limbeck.tasks.base import Task
 from limbeck.teachers.live import LiveTeacher, class_order
 
 
-def named_model(name: str, data: Data, task: Task) -> nn.Module:
-    """The model called `name`, for the shape of the data and the task's outputs."""
+def named_model(name: str, data: Data, task: Task, outputs: int | None = None) -> nn.Module:
+    """The model called `name`, for the shape of the data and the task's outputs, or others."""
     from limbeck.models.source import build_model
 
-    return build_model(sized(parse_ref(name), data), shape=data.shape, classes=task.outputs)
+    reference = sized(parse_ref(name), data)
+    return build_model(reference, shape=data.shape, classes=outputs or task.outputs)
 
 
 def sized(reference: ModelRef, data: Data) -> ModelRef:
@@ -51,14 +52,16 @@ def named_teacher(spec: TeacherSpec, data: Data, task: Task) -> LiveTeacher:
     Raises:
         InputError: no weights, or outputs that cannot be mapped to the data's classes.
     """
-    model = _trained(spec.model, data, task)
-    order = None if spec.classes is None else class_order(spec.classes, data.classes, spec.model)
+    model, order = _trained(spec, data, task), None
+    if spec.classes is not None:
+        order = class_order(spec.classes, data.classes, spec.model, partial=True)
     adapter = make_adapter(spec.input or _run_input(spec.model), data)
     return LiveTeacher(model, adapter, spec.taps, order, name=spec.model, fast=spec.fast)
 
 
-def _trained(name: str, data: Data, task: Task) -> nn.Module:
+def _trained(spec: TeacherSpec, data: Data, task: Task) -> nn.Module:
     """A teacher by name; a reference network without weights has nothing to teach."""
+    name = spec.model
     reference = parse_ref(name)
     if reference.source == "limbeck" and reference.weights is None:
         raise InputError(
@@ -66,7 +69,7 @@ def _trained(name: str, data: Data, task: Task) -> nn.Module:
             f"folder of a run that `limbeck train` left"
         )
     with seeded(0, "teacher"):
-        return named_model(name, data, task)
+        return named_model(name, data, task, len(spec.classes or ()))
 
 
 def _run_input(name: str) -> InputSpec | None:

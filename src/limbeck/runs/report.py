@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.base import Data
+from limbeck.data.base import Data, Split
 from limbeck.errors import LimbeckError
 from limbeck.recipe import yaml
 from limbeck.recipe.spec import DataSpec
@@ -47,10 +47,19 @@ def _data(folder: Path, data: Any) -> Data | None:
 
 
 def sample_sources(data: Data | None) -> dict[str, Any]:
-    """The arguments `images` and `texts` of `write_report` for this data."""
+    """The arguments `images` and `pool` of `write_report` for this data."""
     if data is None or data.kind != "image":
         return {}
     split = data.val if data.test is None else data.test
+    found = {"images": _images(split)}
+    if data.pool is not None:
+        shown, row = _images(data.pool), {int(one): n for n, one in enumerate(data.pool.ids)}
+        found["pool"] = lambda ids: shown([row[one] for one in ids])
+    return found
+
+
+def _images(split: Split) -> Images:
+    """Images of a split by position, (N, C, H, W) in [0, 1]."""
 
     def images(rows: list[int]) -> NDArray[np.float32]:
         x = split.fetch(torch.tensor(rows))["x"].cpu()
@@ -58,4 +67,4 @@ def sample_sources(data: Data | None) -> dict[str, Any]:
         array: NDArray[np.float32] = scaled.clamp(0, 1).numpy()
         return array
 
-    return {"images": images}
+    return images

@@ -2,6 +2,7 @@
 
 from limbeck.students.batch_ensemble import BatchEnsemble, batch_ensemble
 from limbeck.students.cut import export_dense, merge_parallel
+from limbeck.students.fit import fit_targets
 from limbeck.students.spectral import (
     SpectralPenalty,
     alive_nodes,
@@ -11,7 +12,7 @@ from limbeck.students.spectral import (
     spectralize,
 )
 from limbeck.students.start import Start, start_from
-from limbeck.students.width import Width, find_width
+from limbeck.students.width import Width, find_width, keep_best
 
 __all__ = [
     "BatchEnsemble",
@@ -22,6 +23,8 @@ __all__ = [
     "batch_ensemble",
     "export_dense",
     "find_width",
+    "fit_targets",
+    "keep_best",
     "keep_share",
     "mask_nodes",
     "merge_parallel",

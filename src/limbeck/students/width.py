@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,11 @@ class Width:
 
 
 def find_width(
-    model: nn.Module, metric: Callable[[nn.Module], float], *, tolerance: float = 0.01
+    model: nn.Module,
+    metric: Callable[[nn.Module], float],
+    *,
+    tolerance: float = 0.01,
+    counts: Sequence[int] = (),
 ) -> Width:
     """The knee k* = min {k : m(k') ≤ m(all) + tolerance (m(0) − m(all)) for all k' ≥ k}.
 
@@ -52,6 +56,7 @@ def find_width(
         model: from `spectralize`, trained with `SpectralPenalty`.
         metric: of the model on held-out samples, lower is better, such as the error.
         tolerance: share of the range of the metric that may be lost.
+        counts: further numbers of nodes to measure.
 
     Raises:
         InputError: the metric is no better with all nodes than with none, or not finite.
@@ -71,12 +76,18 @@ def find_width(
             f"finite and lower is better; a student that has collapsed needs a smaller mu"
         )
     least = len({path for path, _ in order})
-    for count in sorted({least, *(2**power for power in range(total.bit_length()))}):
+    for count in sorted({least, *counts, *(2**power for power in range(total.bit_length()))}):
         if least <= count < total:
             ramp[count] = measure(count)
     nodes = _bisect(ramp, limit, least, measure)
     ramp = dict(sorted(ramp.items()))
     return Width(nodes, total, ramp, _jump(ramp, nodes, total), _best(order, nodes))
+
+
+def keep_best(model: nn.Module, count: int) -> dict[str, Tensor]:
+    """The `count` nodes of the highest relative scores, one in each layer at least, by layer."""
+    order = _ranking(model)
+    return _best(order, max(count, len({path for path, _ in order})))
 
 
 def _ranking(model: nn.Module) -> list[tuple[str, int]]:
@@ -120,5 +131,6 @@ def _bisect(
 
 
 def _jump(ramp: Mapping[int, float], nodes: int, total: int) -> float:
-    below = ramp.get(nodes - 1, ramp[0]) - ramp[total]
-    return below / max(ramp[nodes] - ramp[total], torch.finfo(torch.float64).tiny)
+    """At most a thousand: below a thousandth of the metric's range nothing is lost."""
+    below, lost = ramp.get(nodes - 1, ramp[0]) - ramp[total], ramp[nodes] - ramp[total]
+    return below / max(lost, 1e-3 * (ramp[0] - ramp[total]))

@@ -21,13 +21,16 @@ FAST = ("fold", "channels_last", "chunks")
 """What is done by itself: exact up to the order of float additions."""
 
 
-def class_order(given: Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
+def class_order(
+    given: Sequence[str | int], classes: Sequence[str], name: str, *, partial: bool = False
+) -> list[int]:
     """For each of the data's classes, the column of the teacher's logits that stands for it.
 
     Args:
         given: what each output of the teacher stands for, by class name or number.
         classes: the data's class names.
         name: of the teacher, for the message.
+        partial: give -1 for a class that no output stands for, where some have one.
 
     Raises:
         InputError: a class that no output stands for.
@@ -39,12 +42,12 @@ def class_order(given: Sequence[str | int], classes: Sequence[str], name: str) -
         if isinstance(number, int):
             columns[number] = column
     missing = [classes[number] for number in range(len(classes)) if number not in columns]
-    if missing:
+    if missing and not (partial and columns):
         raise InputError(
             f"the teacher {name!r} has no output for class(es) {', '.join(missing[:5])}; its "
             f"'classes' must name every class of the data: {', '.join(classes[:10])}"
         )
-    return [columns[number] for number in range(len(classes))]
+    return [columns.get(number, -1) for number in range(len(classes))]
 
 
 class LiveTeacher:
@@ -55,7 +58,8 @@ class LiveTeacher:
             change its layout: give a copy of one that is used elsewhere.
         adapter: how it wants its inputs.
         taps: module paths that are recorded besides the logits.
-        order: columns of its logits in the order of the data's classes, None: as they are.
+        order: columns of its logits in the order of the data's classes, -1 for one that it does
+            not know, whose logit is then -inf; None: as they are.
         name: what the user called it.
         fast: ways to be faster: `fold` (frozen batch norms into convolutions), `channels_last`,
             `chunks` (on the CPU: as many samples at a time as stay in its cache), `bf16`
@@ -80,6 +84,7 @@ class LiveTeacher:
         self.adapter = adapter or InputAdapter()
         self.forward = Forward(self.model, self.adapter, taps, owner="teacher")
         self.order = None if order is None else torch.tensor(list(order))
+        self.unknown = tuple(place for place, column in enumerate(order or ()) if column < 0)
         self.name = name
         self.taps: Sequence[str] = tuple(taps)
         self._own_taps = self.taps
@@ -156,4 +161,10 @@ class LiveTeacher:
     def _reorder(self, logits: Tensor) -> Tensor:
         if self.order is not None and self.order.device != logits.device:
             self.order = self.order.to(logits.device)
-        return logits[:, self.order]
+        chosen = logits[:, self.order]
+        return chosen.index_fill(1, self._lost(), -torch.inf) if self.unknown else chosen
+
+    def _lost(self) -> Tensor:
+        """The classes that the teacher does not know."""
+        device = None if self.order is None else self.order.device
+        return torch.tensor(self.unknown, device=device)

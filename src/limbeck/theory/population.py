@@ -90,7 +90,11 @@ def interaction(r1: Tensor, r2: Tensor, u: Tensor, *, activation: str = "erf") -
         raise InputError(
             f"no activation {activation!r}{nearest(activation, known)}; known: {', '.join(known)}"
         )
-    function = SMOOTH[activation]
+    return quadrature(SMOOTH[activation], r1, r2, u)
+
+
+def quadrature(function: Callable[[Tensor], Tensor], r1: Tensor, r2: Tensor, u: Tensor) -> Tensor:
+    """`interaction` of any activation, by Gauss-Legendre nodes in both directions."""
     x, weight = _gauss()
     rest = (1 - u**2).clamp(min=1e-24).sqrt()  # not 0, where its gradient is infinite
     r1, r2, u, rest = (value[..., None, None] for value in (r1, r2, u, rest))

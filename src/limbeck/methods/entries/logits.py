@@ -17,6 +17,16 @@ METHODS: dict[str, Entry] = {
         weight=0.9,
         label_weight=0.1,
     ),
+    "topk_kd": LossEntry(
+        "Soft labels of the top classes, all others as one",
+        "Shen and Xing 2022, arXiv:2112.01528",
+        "logits",
+        "",
+        "topk_kd_loss",
+        LOGITS,
+        weight=0.9,
+        label_weight=0.1,
+    ),
     "lskd": LossEntry(
         "KD on standardized logits",
         "Sun et al. 2024, arXiv:2403.01427",

@@ -33,16 +33,4 @@ METHODS: dict[str, Entry] = {
         "labels",
         "limbeck.methods.dml:Dml",
     ),
-    "ensemble": Entry(
-        "Several teachers: their mean, or weights of each sample or batch by a rule",
-        "Hinton et al. 2015, arXiv:1503.02531",
-        "several teachers",
-        "limbeck.methods.ensemble:Ensemble",
-    ),
-    "adaptive_ensemble": Entry(
-        "Several teachers, weighted in every step where their gradients agree",
-        "Du et al. 2020, NeurIPS 2020",
-        "several teachers",
-        "limbeck.methods.adaptive_ensemble:AdaptiveEnsemble",
-    ),
 }
