@@ -401,3 +401,30 @@ def test_a_pool_without_any_labels_is_labelled_by_itself(tmp_path: Path) -> None
     assert (rows >= 0).all()
     both = limbeck.label(str(teacher.run), data, out=tmp_path / "both")
     assert torch.equal(pool.logits(rows), both.logits(both.match(data.pool)))
+
+
+@pytest.mark.filterwarnings("ignore:the paraphraser")
+def test_factor_transfer_needs_no_live_teacher_and_takes_its_paraphraser_along(
+    tmp_path: Path,
+) -> None:
+    kept = label(tmp_path / "s", taps=["2"], pooled=False, views=2, dtype="fp32")
+    method: dict[str, Any] = {"name": "factor_transfer", "prepare": {"epochs": 1}}
+    arguments = ("limbeck:convnet?widths=4", kept, small_data())
+    common: dict[str, Any] = {"training": TRAINING, "progress": False}
+    first = limbeck.distill(*arguments, method=method, out=tmp_path / "first", **common)
+    live = limbeck.distill(
+        arguments[0],
+        small_teacher(),
+        arguments[2],
+        method=method | {"taps": [["layer1", "2"]]},
+        training={**TRAINING, "view_count": 2},
+        out=tmp_path / "live",
+        progress=False,
+    )
+    torch.testing.assert_close(weights(first), weights(live), rtol=1e-3, atol=1e-4)
+    method["prepare"] = {"source": str(first.run)}
+    again = limbeck.distill(*arguments, method=method, out=tmp_path / "again", **common)
+    assert torch.equal(weights(again), weights(first))
+    method["rate"] = 1.0
+    with pytest.raises(InputError, match="holds no paraphrasers for the taps 2 at rate 1"):
+        limbeck.distill(*arguments, method=method, out=tmp_path / "other", **common)

@@ -59,6 +59,7 @@ class Setting:
         survey: "student" or "teacher" to every module path with the shape of its output for one
             sample.
         pool: ids of the unlabelled samples, in their order, on the CPU; None without any.
+        earlier: the method's state in the run that stands in a folder, from its last checkpoint.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class Setting:
     module: Callable[[str, str], nn.Module]
     survey: Callable[[str], Mapping[str, tuple[int, ...]]]
     pool: Tensor | None = None
+    earlier: Callable[[str], Mapping[str, Tensor]] | None = None
 
     @cached_property
     def student_paths(self) -> Mapping[str, tuple[int, ...]]:

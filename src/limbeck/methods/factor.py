@@ -35,11 +35,13 @@ class PrepareSpec(Spec):
         epochs: passes over the training's batches; 0 leaves them at their random start.
         lr: of Adam.
         rec: distance of the restored features, "l1" (official code) or "l2" (paper).
+        source: folder of a run whose paraphrasers, of the same taps and rate, are taken instead.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 6
     lr: Annotated[float, Field(gt=0)] = 1e-3
     rec: Literal["l1", "l2"] = "l1"
+    source: str | None = None
 
 
 class FactorTransferSpec(MethodSpec):
@@ -94,6 +96,8 @@ class FactorTransfer(Method):
         self._build(setting.observe(self.student_taps, self.teacher_taps))
         # The share of the variance of the teacher's features that each paraphraser loses.
         self.register_buffer("rec_rel", torch.full((len(self.pairs),), torch.nan))
+        if spec.prepare.source is not None:
+            self._take(spec.prepare.source)
 
     def _build(self, seen: Record) -> None:
         """Paraphrasers, translators, and what brings their factors to one grid."""
@@ -114,12 +118,33 @@ class FactorTransfer(Method):
         self.translators = nn.ModuleList(translators)
         self.adapters = nn.ModuleList(adapters)
 
+    def _take(self, run: str) -> None:
+        """The paraphrasers of an earlier run.
+
+        Raises:
+            InputError: no checkpoint there, or paraphrasers of other taps or another rate.
+        """
+        earlier = {} if self.setting.earlier is None else self.setting.earlier(run)
+        wanted = self.paraphrasers.state_dict()
+        found = {key: earlier.get(f"paraphrasers.{key}") for key in wanted}
+        fits = [one is not None and one.shape == wanted[key].shape for key, one in found.items()]
+        if not all(fits):
+            raise InputError(
+                f"method.prepare.source: the run {run} holds no paraphrasers for the taps "
+                f"{', '.join(tap for _, tap in self.pairs)} at rate {self.spec.rate:g}; name a run "
+                f"of factor_transfer with the same teacher, taps and rate"
+            )
+        self.paraphrasers.load_state_dict(found)
+        self.rec_rel.copy_(earlier["rec_rel"])
+
     def describe(self) -> list[TapPair]:
         """Each pair of taps, with the shapes of one sample."""
         return tap_pairs(self.spec.name, self.pairs, self.shapes)
 
     def prepare(self, engine: Engine) -> None:
         """Train the paraphrasers on the teacher's features of the training's own batches."""
+        if self.spec.prepare.source is not None:
+            return
         self.paraphrasers.requires_grad_(True)
         parameters = list(self.paraphrasers.parameters())
         optimizer = torch.optim.Adam(parameters, lr=self.spec.prepare.lr)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Data, Record
 from limbeck.data.feed import Feed
 from limbeck.data.plan import BatchPlan
-from limbeck.engine.checkpoint import save_tensors
+from limbeck.engine.checkpoint import load_tensors, save_tensors, unnest
 from limbeck.engine.engine import Engine
 from limbeck.engine.loop import Loop, Report, Standing
 from limbeck.engine.ranks import Ranks
@@ -177,6 +177,7 @@ def make_method(job: Job, student: nn.Module) -> Method:
         module=lambda who, path: _module(job, student, who, path),
         survey=lambda who: _survey(job, student if who == "student" else None),
         pool=None if job.data.pool is None else job.data.pool.ids.cpu(),
+        earlier=_earlier,
     )
     with seeded(job.recipe.seed, "method"):
         method = build_method(job.method, student, setting)
@@ -196,6 +197,11 @@ def _check_classes(job: Job, method: Method) -> None:
                 f"class of the data in its 'classes', or let several teachers share the classes "
                 f"with --method adaptive_ensemble"
             )
+
+
+def _earlier(run: str) -> dict[str, Tensor]:
+    """The state of the method of a run, from its last checkpoint."""
+    return unnest("method", load_tensors(Path(run) / "checkpoints" / "last.safetensors")[0])
 
 
 def _observe(job: Job, student: nn.Module, ours: Sequence[str], theirs: Sequence[str]) -> Record:

@@ -67,7 +67,7 @@ class Stored:
         )
 
     def survey(self, batch: Record) -> dict[str, tuple[int, ...]]:
-        """The stored features, with their shapes; an `InputError` where there are none."""
+        """The stored features and, last, the logits; an `InputError` where there are none."""
         features = self.store.manifest.features
         if not features:
             raise InputError(
@@ -75,7 +75,8 @@ class Stored:
                 f"holds logits only; label again with --teachers.0.taps PATH --features full, or "
                 f"give the teacher itself with --teacher MODEL"
             )
-        return {path: tuple(shape) for path, shape in features.items()}
+        shapes = {path: tuple(shape) for path, shape in features.items()}
+        return shapes | {"logits": (len(self.classes),)}
 
     def tap(self, paths: Sequence[str]) -> None:
         """Read these features too; an `InputError` where they were not stored."""
