@@ -254,7 +254,7 @@ def _told(arm: dict[str, Any], table: dict[str, Any]) -> str:
         f"({words.signed(test['low'], metric)} to {words.signed(test['high'], metric)})"
         for rival, test in arm["versus"].items()
     ]
-    balanced = "With `weight` 1 and `balance`: " if arm["method"].get("balance") else ""
+    balanced = "With `weight` 1 and `balance`: " if arm["arm"].endswith("_balanced") else ""
     return f"{balanced}{'; '.join(parts)}."
 
 

@@ -19,7 +19,7 @@ from limbeck.errors import InputError
 from limbeck.models.small import convnet, mlp
 from limbeck.nn.input import InputAdapter
 from limbeck.recipe.folder import read_json
-from limbeck.runs.shrink import Plan, narrower_name, shrink
+from limbeck.runs.shrink import Plan, narrowed, narrower_name, shrink
 from limbeck.theory.difficulty import Cell, Difficulty
 
 
@@ -174,7 +174,7 @@ def task_logits(order: tuple[int, ...]) -> tuple:
 
 
 def test_the_size_probe_cuts_what_is_not_needed() -> None:
-    x, y = task(400, 3)
+    x, _ = task(400, 3)
     teacher = make_teacher()
     student = mlp(classes=3, shape=(6,), widths=(40,))
     before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -264,6 +264,4 @@ def test_names_and_plans() -> None:
     with pytest.raises(InputError, match="cannot skip"):
         Plan(skip=["size"])
     with pytest.raises(InputError, match="one for each"):
-        from limbeck.runs.shrink import narrowed
-
         narrowed(convnet(classes=2, in_channels=1, widths=(4, 4)), [2])

@@ -104,6 +104,18 @@ def test_many_shards_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert torch.equal(whole.ids(rows), parts.ids(rows))
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("fp16", 2**-10), ("bf16", 2**-7)])
+def test_half_precision_rounds_what_fp32_keeps(
+    store: TeacherStore, dtype: str, rounding: float, tmp_path: Path
+) -> None:
+    kept = label(tmp_path / "s", views=3, dtype=dtype, taps=["2"])
+    rows = torch.arange(30)
+    exact = store.read(rows, 1)
+    for key, value in kept.read(rows, 1).items():
+        assert value.itemsize == 2
+        torch.testing.assert_close(value.float(), exact[key], rtol=rounding, atol=1e-5)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
 

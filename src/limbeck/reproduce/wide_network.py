@@ -26,10 +26,9 @@ from limbeck.theory import (
     risk_bound,
     window_inefficiency,
 )
-from limbeck.theory.difficulty import mixed_targets
+from limbeck.theory.difficulty import RIDGE, mixed_targets
 
 NAME = "wide-network"
-THEORY_RIDGE = 1e-8
 EASY = "soft labels of a good teacher need less data; the hard label corrects a wrong one"
 
 
@@ -102,7 +101,7 @@ def trained_equals_predicted(scale: Scale) -> list[Claim]:
         tf.normalize(torch.randn(count, 6, generator=draws, dtype=torch.float64))
         for count in (24, 300)
     )
-    target = 3 * torch.sin(3 * x[:, 0]) + 2 * x[:, 1]
+    target = 1.5 * x[:, 0] + x[:, 1]
     y = (target + 0.5 * x[:, 2] > 0).long()
     errors: dict[int, float] = {}
     gaps, agreement, steps = [], [], []
@@ -254,9 +253,9 @@ def _slope(planar: Planar, teacher: nn.Module, ratio: float) -> tuple[float, flo
     target = mixed_targets(z[:, None], (z > 0).long(), ratio, 2.0)
     signs, slopes, errors = said(teacher, planar.test) > 0, [], []
     for kernel, cross in planar.kernels:
-        norms = mean_log_norms(kernel, target, orders=6, ridge=THEORY_RIDGE)
+        norms = mean_log_norms(kernel, target, orders=6, ridge=RIDGE)
         slopes.append(window_inefficiency(norms, len(z) // 4, len(z)))
-        predicted = KernelStudent(kernel, ridge=THEORY_RIDGE).predict(target, cross)[:, 0]
+        predicted = KernelStudent(kernel, ridge=RIDGE).predict(target, cross)[:, 0]
         errors.append(float(((predicted > 0) != signs).double().mean()))
     return sum(slopes) / len(slopes), sum(errors) / len(errors)
 
@@ -305,7 +304,7 @@ def _grid(planar: Planar, teacher: Tensor) -> Difficulty:
         labels,
         soft_ratios=(1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05),
         temperatures=(1.0,),
-        ridge=THEORY_RIDGE,
+        ridge=RIDGE,
         orders=1,
     )
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from limbeck.teachers.base import Teacher, mean_logits
 from limbeck.teachers.remembered import Memory
 from limbeck.teachers.several import Teachers
 from limbeck.teachers.stored import Stored
+
+T = TypeVar("T")
 
 StudentLike = str | nn.Module | Callable[[int], nn.Module]
 """A student by name, as a module (copied before its first use), or as a function of a seed."""
@@ -197,7 +199,7 @@ def check_models(job: Job, student: nn.Module) -> None:
     _check_width(Forward(student.to(job.device), job.adapter.to(job.device)), batch, job, "student")
     job.teachers.to(job.device)
     for teacher in job.teachers.members:
-        logits = _attempt(partial(_logits, teacher, batch), f"teacher {teacher.name!r}", batch)
+        logits = attempt(partial(_logits, teacher, batch), f"teacher {teacher.name!r}", batch)
         _compare_width(logits, job, f"teacher {teacher.name!r}")
 
 
@@ -215,7 +217,7 @@ def check_batch(job: Job, student: nn.Module, batch: Record) -> None:
             if len(x) > 1
             else "student, in batches of one (training.batch, training.accumulate),"
         )
-        _attempt(lambda: trial(x)["logits"], who, batch)
+        attempt(lambda: trial(x)["logits"], who, batch)
 
 
 def _logits(teacher: Teacher, batch: Record) -> Tensor:
@@ -226,12 +228,17 @@ def _check_width(forward: Forward, batch: Record, job: Job, who: str) -> None:
     training = forward.model.training
     forward.model.eval()
     with torch.no_grad():
-        logits = _attempt(lambda: forward(batch["x"])["logits"], who, batch)
+        logits = attempt(lambda: forward(batch["x"])["logits"], who, batch)
     forward.model.train(training)
     _compare_width(logits, job, who)
 
 
-def _attempt(call: Callable[[], Tensor], who: str, batch: Record) -> Tensor:
+def attempt(call: Callable[[], T], who: str, batch: Record) -> T:
+    """What `call` returns.
+
+    Raises:
+        InputError: it failed; says what `who` was given.
+    """
     try:
         return call()
     except (RuntimeError, ValueError, TypeError, IndexError) as error:

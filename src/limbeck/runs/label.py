@@ -21,7 +21,7 @@ from limbeck.recipe.spec import Recipe, TeacherSpec, Training
 from limbeck.runs.api import make_recipe, new_folder, teacher_list
 from limbeck.runs.evaluate import encoding_of
 from limbeck.runs.execute import quiet
-from limbeck.runs.job import TeacherLike, make_teacher
+from limbeck.runs.job import TeacherLike, attempt, make_teacher
 from limbeck.runs.models import sized
 from limbeck.runs.progress import bars
 from limbeck.runs.stores import digest_of, make_views
@@ -230,6 +230,7 @@ class _Made:
     def store(self, folder: Path, *, resume: bool, progress: bool) -> TeacherStore:
         """Label into `folder`, and open what came of it."""
         ranks = Ranks(self.device)
+        folder = ranks.agree(folder)
         splits = self._splits()
         train = {name: split for name, split in splits.items() if name in ("train", "pool")}
         views = make_views(self.recipe, self.data.kind, train) or {}
@@ -286,8 +287,10 @@ class _Made:
                 f"augmentations, for example --training.views flip crop"
             )
         first, split = next(iter(splits.items()))
+        sample = split.fetch(torch.zeros(1, dtype=torch.int64))
         with torch.inference_mode():
-            said = self._answer(first, split.fetch(torch.zeros(1, dtype=torch.int64)))
+            who = f"teacher {self.author.name!r}"
+            said = attempt(lambda: self._answer(first, sample), who, sample)
         self._check(said)
         taps = [] if isinstance(self.teacher, Outside) else self.teacher.taps
         kept = {path: pooled(said[path]) if self.wish.pooled else said[path] for path in taps}

@@ -100,7 +100,8 @@ def with_stores(job: Job) -> Job:
         if isinstance(teacher, Stored):
             before = {name: split.ids for name, split in splits.items()}
             teacher, splits = teacher.serving(splits, count, job.device)
-            _refuse_two_orders(before, splits, teacher, first=not members)
+            if any(isinstance(other, Stored) for other in members):
+                _refuse_two_orders(before, splits, teacher)
         members.append(teacher)
     data = replace(job.data, train=splits["train"], pool=splits.get("pool"))
     views = make_views(recipe, data.kind, splits) or {}
@@ -128,10 +129,10 @@ def _adopt(recipe: Recipe, store: TeacherStore) -> Recipe:
 
 
 def _refuse_two_orders(
-    before: Mapping[str, Tensor], after: Mapping[str, Split], stored: Stored, *, first: bool
+    before: Mapping[str, Tensor], after: Mapping[str, Split], stored: Stored
 ) -> None:
     """Stores of differently ordered data draw different views for one sample."""
-    if not first and any(not torch.equal(before[name], after[name].ids) for name in after):
+    if any(not torch.equal(before[name], after[name].ids) for name in after):
         raise InputError(
             f"the store {stored.store.path} knows the samples under other ids than the teacher "
             f"before it: their views differ; label both from the same data"

@@ -41,6 +41,10 @@ class Outside:
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        if path.suffix not in (".npz", ".csv", ".parquet"):
+            raise InputError(
+                f"outputs are taken from .npz, .csv and .parquet files, not from {path}"
+            )
         self.path = path
         self.name = str(path)
         self.digest = file_sha256(path)

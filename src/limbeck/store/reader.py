@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.base import Record, Split
@@ -33,10 +36,12 @@ class TeacherStore:
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path)
         self._shards = [self._open(shard) for shard in self.manifest.shards]
-        self._flat = [_by_view(shard) for shard in self._shards]
+        self._flat = [_Flat(shard) for shard in self._shards]
         sizes = torch.tensor([0, *(shard.rows for shard in self.manifest.shards)])
         self._ends = sizes.cumsum(0)
-        self._views = torch.tensor([shard.views for shard in self.manifest.shards])
+        self._each = [shard.views for shard in self.manifest.shards]
+        self._views = torch.tensor(self._each)
+        self._bounds = self._ends.numpy()
         index = read_shard(self.path / INDEX)
         self._hash, self._row = index["hash"], index["row"]
 
@@ -115,18 +120,20 @@ class TeacherStore:
         Returns:
             `logits`, or `values`, `indices` and `rest`, and `feature.PATH`, each of B rows.
         """
+        places = rows.numpy()
+        views = view.expand(len(rows)).numpy() if isinstance(view, Tensor) else view
         if len(self._flat) == 1:
-            return _pick(self._flat[0], rows * int(self._views[0]) + view)
-        which = self._shard_of(rows)
-        views = torch.as_tensor(view).expand(len(rows))
-        parts, places = [], []
+            return _tensors(self._flat[0].take(places * self._each[0] + views))
+        which = np.searchsorted(self._bounds, places, "right") - 1
+        every = np.broadcast_to(views, places.shape)
+        parts = []
         for number in sorted(set(which.tolist())):
-            place = (which == number).nonzero().squeeze(1)
-            local = (rows[place] - self._ends[number]) * self._views[number] + views[place]
-            parts.append(_pick(self._flat[number], local))
-            places.append(place)
-        back = torch.cat(places).argsort()
-        return {key: torch.cat([part[key] for part in parts])[back] for key in parts[0]}
+            mine = (which == number).nonzero()[0]
+            local = (places[mine] - self._bounds[number]) * self._each[number] + every[mine]
+            parts.append((mine, self._flat[number].take(local)))
+        back = np.concatenate([mine for mine, _ in parts]).argsort()
+        keys = parts[0][1]
+        return _tensors({key: np.concatenate([one[key] for _, one in parts])[back] for key in keys})
 
     def logits(self, rows: Tensor, view: Tensor | int = 0, *, tail: str = "spread") -> Tensor:
         """Logits over all classes, float32 of shape (B, C); see `limbeck.store.packing.unpack`."""
@@ -165,14 +172,33 @@ class TeacherStore:
         return column
 
 
-def _by_view(shard: Record) -> Record:
-    """Outputs with one row a view, (rows x views, ...); ids and hashes left out."""
-    kept = {key: value for key, value in shard.items() if key not in ("id", "hash")}
-    return {key: value.flatten(0, 1) for key, value in kept.items()}
+class _Flat:
+    """A shard's outputs with one row a view, ids and hashes left out, as arrays: numpy picks rows
+    in a fifth of the time that torch takes for it.
+    """
+
+    def __init__(self, shard: Record) -> None:
+        kept = {key: value for key, value in shard.items() if key not in ("id", "hash")}
+        self.arrays = {key: _array(value.flatten(0, 1)) for key, value in kept.items()}
+
+    def take(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        return {key: array.take(places, 0) for key, array in self.arrays.items()}
 
 
-def _pick(flat: Record, places: Tensor) -> Record:
-    return {key: value.index_select(0, places) for key, value in flat.items()}
+def _array(value: Tensor) -> NDArray[Any]:
+    """numpy knows no bfloat16: its bits travel as uint16, which a store has no other use for."""
+    brain = value.dtype == torch.bfloat16
+    bits: NDArray[Any] = (value.view(torch.uint16) if brain else value).numpy()
+    return bits
+
+
+def _tensors(arrays: dict[str, NDArray[Any]]) -> Record:
+    return {
+        key: torch.from_numpy(array).view(torch.bfloat16)
+        if array.dtype == np.uint16
+        else torch.from_numpy(array)
+        for key, array in arrays.items()
+    }
 
 
 def _occurrence(values: Tensor) -> Tensor:
