@@ -42,7 +42,7 @@ def main() -> None:
         figures |= {f"{name}.{key}": value for key, value in forward(model, options.rounds).items()}
     torch.manual_seed(0)
     model = build_model(MODELS["resnet"], shape=SHAPE, classes=CLASSES).eval()
-    figures["resnet.label_over_best"] = labelling(model, options.rounds // 2)
+    figures["resnet.label_over_best"] = labelling(model, max(1, options.rounds // 4))
     if options.json:
         print(json.dumps(figures, indent=2))
         return
@@ -70,7 +70,7 @@ def plain(model: nn.Module, x: Tensor) -> Tensor:
 
 def labelling(model: nn.Module, rounds: int) -> float:
     """Samples a second of `limbeck.label` over those of the best batch of the teacher alone."""
-    samples = 1024
+    samples = 4096
     x = torch.randn(samples, *SHAPE)
     split = ArraySplit(x, torch.arange(samples) % CLASSES)
     names = tuple(map(str, range(CLASSES)))

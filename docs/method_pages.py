@@ -197,8 +197,8 @@ def _snippet(name: str, training: dict[str, Any], options: dict[str, Any]) -> st
     elif several(name):
         lines += [
             "teacher = [",
-            f'    limbeck.train("{TEACHER}", "digits", seed=seed, training={{"epochs": 1}}).student',
-            "    for seed in (1, 2)",
+            f'    limbeck.train("{TEACHER}", "digits", seed=s, training={{"epochs": 1}}).student',
+            "    for s in (1, 2)",
             "]",
         ]
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, RunError
 from limbeck.models.small import convnet, mlp
 from limbeck.models.text import text
 from limbeck.nn.spectral import gate_of, gated_layers
@@ -18,6 +18,7 @@ from limbeck.students import (
     alive_nodes,
     export_dense,
     find_width,
+    fit_targets,
     keep_share,
     mask_nodes,
     merge_parallel,
@@ -233,7 +234,7 @@ def test_the_knee_is_found() -> None:
     )
     assert width.nodes == 11
     assert width.alive["0"].nonzero().flatten().tolist() == list(range(11))
-    assert width.jump > 10
+    assert width.jump > 2
     assert width.table == [{"layer": "0", "nodes": 40, "alive": 11}]
     assert len(width.ramp) < 20  # of 41
 
@@ -335,3 +336,16 @@ def test_eigenvalues_alone_can_be_trained() -> None:
         parameter.requires_grad_("eigenvalues" in name)
     model(torch.randn(2, 4, generator=draws())).sum().backward()
     assert gate_of(model[1][0]).eigenvalues.grad.abs().sum() > 0
+
+
+def test_a_short_training_reaches_its_targets_and_refuses_others() -> None:
+    model = mlp(classes=1, shape=(3,), widths=16)
+    x = torch.randn(200, 3, generator=draws())
+    y = x[:, :1] - x[:, 1:2]
+    before = float((model(x) - y).square().mean().detach())
+    fit_targets(model, x, y, epochs=20, batch=50)
+    assert float((model(x) - y).square().mean().detach()) < 0.05 * before
+    with pytest.raises(InputError, match="same number"):
+        fit_targets(model, x, y[:5])
+    with pytest.raises(RunError, match="lower lr"):
+        fit_targets(model, x, y * float("inf"), epochs=1)

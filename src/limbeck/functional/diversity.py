@@ -154,7 +154,9 @@ def ensemble_curve(
 
     def likelihood(chosen: Sequence[int]) -> float:
         mean, held_out = (part[list(chosen)].mean(0) for part in (probabilities, validation))
-        return -nll(calibrate_probabilities(mean.double(), held_out.double(), validation_target), target).item()
+        return -nll(
+            calibrate_probabilities(mean.double(), held_out.double(), validation_target), target
+        ).item()
 
     curve = []
     for size in range(1, len(probabilities) + 1):
