@@ -265,7 +265,7 @@ def measured_page(table: dict[str, Any] | None) -> str:
         return f"{title}The comparison of the methods on Fashion-MNIST has not been run yet.\n"
     made = "<!-- not run: takes half an hour -->\n```bash\n" + COMMAND + "\n```"
     how = (
-        "One student and one teacher, every method at its published weight, and losses on features "
+        "One student and one teacher, every method at its published weight, and FitNets "
         "once more at weight 1 with `balance`, made with\n\n"
         f"{made}\n\n"
         "The published weights were chosen for larger networks and longer trainings. On a student "
