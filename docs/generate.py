@@ -40,7 +40,7 @@ SECTIONS = {
 }
 
 LOSSES = {
-    "Logits": ["logits", "logit_relations", "temperature"],
+    "Logits": ["logits", "logit_relations", "temperature", "topk"],
     "Logits of sequences": ["sequence", "adaptive_kl", "fused", "fused_jsd", "uld"],
     "Self-distillation and peers": ["self_distillation"],
     "Other outputs": ["outputs", "regions"],

@@ -105,6 +105,14 @@ def test_bad_input_is_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_augmentations_without_a_number_of_views_are_refused(
+    teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["label", "--teacher", teacher, "--data", "digits", "--training.views", "crop"]
+    assert main(words) == 2
+    assert "add --views N" in capsys.readouterr().err
+
+
 def test_a_store_that_is_not_there_or_not_finished(
     teacher: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,11 @@ def run(options: argparse.Namespace, overrides: Overrides) -> int:
 
 def _with_views(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.views is None:
+        if recipe.training.views and recipe.training.view_count is None:
+            raise InputError(
+                "--training.views names augmentations, but not how many views are to be stored; "
+                "add --views N"
+            )
         return recipe
     training = recipe.training.model_copy(update={"view_count": options.views})
     return recipe.model_copy(update={"training": training})
