@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_CACHE, _LEAST = 1 << 20, 8
+_CACHE, _LEAST = 1 << 20, 16
 """Bytes of the largest activation of a chunk, what stays near a core; and its fewest samples."""
 
 _SAFE = 1e-4
