@@ -22,6 +22,7 @@ from limbeck.nn.input import InputAdapter
 from limbeck.nn.taps import tap_shapes
 from limbeck.recipe.spec import Training
 from limbeck.tasks.classification import Classification
+from limbeck.teachers.base import Teacher
 from limbeck.teachers.live import LiveTeacher
 from limbeck.teachers.several import Teachers
 
@@ -133,17 +134,29 @@ def train_term(
     return values
 
 
-def make_engine(pair: Pair, method: Method, *, epochs: int = 8) -> Engine:
-    """The real engine on the pair's data; the teacher is tapped where the method reads it."""
-    teachers = Teachers([LiveTeacher(copy.deepcopy(pair.teacher))])  # it changes its layout
-    teachers.tap(method.teacher_taps)
+def make_engine(
+    pair: Pair,
+    method: Method,
+    teachers: Sequence[Teacher] | None = None,
+    *,
+    epochs: int = 8,
+    lr: float = 0.02,
+) -> Engine:
+    """The real engine on the pair's data, with the pair's teacher where no others are given.
+
+    Teachers are tapped where the method reads them.
+    """
+    # A live teacher changes the layout of its model.
+    members = [LiveTeacher(copy.deepcopy(pair.teacher))] if teachers is None else teachers
+    heard = Teachers(members)
+    heard.tap(method.teacher_taps)
     cpu = torch.device("cpu")
-    training = Training(epochs=epochs, batch=BATCH, optimizer={"lr": 0.02})
+    training = Training(epochs=epochs, batch=BATCH, optimizer={"lr": lr})
     plan = BatchPlan(labeled=len(pair.split), batch=BATCH, seed=0)
     feed = Feed(plan, {"train": pair.split}, None, cpu)
     return Engine(
         method,
-        teachers,
+        heard,
         feed,
         training,
         adapter=InputAdapter(),

@@ -8,24 +8,18 @@ import logging
 
 import pytest
 import torch
-from feature_networks import BATCH, CLASSES, Pair, fit, run
+from feature_networks import CLASSES, Pair, fit, make_engine, run
 from torch import nn
 
 import limbeck.functional as F
-from limbeck.data.feed import Feed
-from limbeck.data.plan import BatchPlan
 from limbeck.engine.engine import Engine
-from limbeck.engine.ranks import Ranks
 from limbeck.errors import InputError
 from limbeck.methods.base import Clock
 from limbeck.methods.build import build_method, parse_method
 from limbeck.methods.ensemble_diversity import EnsembleDiversity, _now
 from limbeck.models.small import convnet
-from limbeck.nn.input import InputAdapter
-from limbeck.recipe.spec import Training
 from limbeck.students import batch_ensemble
 from limbeck.teachers.live import LiveTeacher
-from limbeck.teachers.several import Teachers
 
 CPU = torch.device("cpu")
 
@@ -51,23 +45,8 @@ def build(pair: Pair, student: nn.Module | None = None, **options: object) -> En
 
 
 def engine(pair: Pair, teachers: list[nn.Module], *, epochs: int = 4, **options: object) -> Engine:
-    return Engine(
-        build(pair, **options),
-        Teachers(
-            [LiveTeacher(copy.deepcopy(model), name=f"t{m}") for m, model in enumerate(teachers)]
-        ),
-        Feed(
-            BatchPlan(labeled=len(pair.split), batch=BATCH, seed=0),
-            {"train": pair.split},
-            None,
-            CPU,
-        ),
-        Training(epochs=epochs, batch=BATCH, optimizer={"lr": 0.05}),
-        adapter=InputAdapter(),
-        ranks=Ranks(CPU),
-        device=CPU,
-        seed=0,
-    )
+    live = [LiveTeacher(copy.deepcopy(model), name=f"t{m}") for m, model in enumerate(teachers)]
+    return make_engine(pair, build(pair, **options), live, epochs=epochs, lr=0.05)
 
 
 @pytest.mark.parametrize("perturb", ["conf_ods", "ods", "gaussian", "none"])

@@ -8,21 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from feature_networks import BATCH, CLASSES, Pair, run
+from feature_networks import CLASSES, Pair, make_engine, run
 from torch import Tensor
 
 import limbeck
 from limbeck.data.base import Record
-from limbeck.data.feed import Feed
-from limbeck.data.plan import BatchPlan
 from limbeck.engine.engine import Engine
-from limbeck.engine.ranks import Ranks
 from limbeck.errors import InputError, RunError
 from limbeck.functional import ensemble_losses, kd_loss
 from limbeck.methods.build import build_method, parse_method
-from limbeck.nn.input import InputAdapter
-from limbeck.recipe.spec import Training
-from limbeck.teachers.several import Teachers
 
 
 class Says:
@@ -55,26 +49,12 @@ def permuted(pair: Pair) -> Tensor:
 
 def engine(pair: Pair, logits: list[Tensor], *, epochs: int = 6, **options: object) -> Engine:
     """The real engine on the pair's data, with teachers that say these logits."""
-    cpu = torch.device("cpu")
     spec = parse_method({"name": "adaptive_ensemble", **options})
     method = build_method(spec, pair.student, pair.setting(teachers=len(logits)))
     index = {int(i): row for row, i in enumerate(pair.split.ids)}
     table = [torch.zeros(max(index) + 1, CLASSES).index_copy(0, pair.split.ids, z) for z in logits]
-    return Engine(
-        method,
-        Teachers([Says(f"t{place}", z) for place, z in enumerate(table)]),
-        Feed(
-            BatchPlan(labeled=len(pair.split), batch=BATCH, seed=0),
-            {"train": pair.split},
-            None,
-            cpu,
-        ),
-        Training(epochs=epochs, batch=BATCH, optimizer={"lr": 0.02}),
-        adapter=InputAdapter(),
-        ranks=Ranks(cpu),
-        device=cpu,
-        seed=0,
-    )
+    teachers = [Says(f"t{place}", z) for place, z in enumerate(table)]
+    return make_engine(pair, method, teachers, epochs=epochs)
 
 
 def figures(engine: Engine, steps: int = 8) -> dict[str, list[float]]:

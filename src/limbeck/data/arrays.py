@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,25 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: the file is damaged, no `.npz`, or holds pickled objects, which are never read.
     """
+    with _opened(path) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def npz_names(path: Path) -> set[str]:
+    """The names of the arrays of an `.npz` file, which are not read; raises as `read_npz`."""
+    with _opened(path) as archive:
+        return set(archive.files)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The archive, and what goes wrong with it in one sentence."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} holds a single array; save x and y together by np.savez")
-            return {key: archive[key] for key in archive.files}
+            yield archive
     except InputError:
         raise
     except ValueError as error:

@@ -75,7 +75,7 @@ def load_data(
         test=splits["test"],
         pool=splits.get("pool"),
         classes=found.classes,
-        shape=_shape(splits["train"]),
+        shape=shape_of(splits["train"]),
         mean=mean,
         std=std,
         facts=_facts(found, splits, spec, seed),
@@ -135,7 +135,7 @@ def _with_pool(built: Built, spec: DataSpec, count: int) -> dict[str, Split]:
         splits["pool"] = splits["pool"].without_labels()
     if spec.unlabeled is None:
         return splits
-    shape = _shape(splits["train"])
+    shape = shape_of(splits["train"])
     pool = load_inputs(spec.unlabeled, built.encode, shape, built.tensors)
     pool = pool.renumbered(count + torch.arange(len(pool)))
     if "pool" in splits:
@@ -152,7 +152,8 @@ def _joined(first: Split, second: Split) -> Split:
     return ArraySplit(torch.cat([first.x, second.x]), None, torch.cat([first.ids, second.ids]))
 
 
-def _shape(split: Split) -> tuple[int, ...]:
+def shape_of(split: Split) -> tuple[int, ...]:
+    """Shape of one sample."""
     return tuple(split.fetch(torch.zeros(1, dtype=torch.int64))["x"].shape[1:])
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from limbeck.data.arrays import encoding, kind_of, read_npz, samples
+from limbeck.data.arrays import encoding, kind_of, npz_names, read_npz, samples
 from limbeck.data.base import ArraySplit, Data, Split
 from limbeck.data.checks import check_finite
 from limbeck.data.inputs import array_inputs, load_inputs
-from limbeck.data.load import statistics
+from limbeck.data.load import shape_of, statistics
 from limbeck.data.tables import read_table
 from limbeck.errors import InputError
 
@@ -35,7 +34,7 @@ def has_no_labels(source: Any, label: str = "label") -> bool:
     if not path.is_file():
         return False
     if path.suffix == ".npz":
-        return set(read_npz(path)) == {"x"}
+        return npz_names(path) == {"x"}
     return path.suffix in (".csv", ".parquet") and label not in read_table(path)
 
 
@@ -91,13 +90,12 @@ def _data(
     name: str,
 ) -> Data:
     mean, std = statistics(pool, kind)
-    shape = tuple(pool.fetch(torch.zeros(1, dtype=torch.int64))["x"].shape[1:])
     return Data(
         name,
         kind,
         *(pool, pool, None, pool),
         tuple(classes),
-        shape,
+        shape_of(pool),
         mean,
         std,
         encode=dict(encode),

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
-from limbeck.errors import InputError, RunError
+from limbeck.errors import RunError
 from limbeck.functional import (
     ensemble_gradients,
     ensemble_losses,
@@ -22,7 +22,7 @@ from limbeck.functional import (
 )
 from limbeck.functional.ensemble import CapOn, Scope
 from limbeck.functional.min_norm import check_tolerance
-from limbeck.methods.base import Clock, Method, MethodSpec, Setting
+from limbeck.methods.base import Clock, Method, MethodSpec, Setting, several_teachers
 from limbeck.methods.features import chosen_pairs
 from limbeck.methods.gate import Gate
 from limbeck.methods.term import Weight
@@ -88,11 +88,7 @@ class AdaptiveEnsemble(Method):
 
     def __init__(self, student: nn.Module, setting: Setting, spec: AdaptiveEnsembleSpec) -> None:
         super().__init__(student, setting)
-        if setting.teachers < 2:
-            raise InputError(
-                f"adaptive weights need at least two teachers, there are {setting.teachers}: give "
-                f"more with --teachers A B, or use method kd"
-            )
+        several_teachers(setting, spec.name)
         self.spec = spec
         self.tolerance = _tolerance(spec, setting.teachers)
         self.gate = Gate(setting.teachers)
@@ -148,9 +144,7 @@ class AdaptiveEnsemble(Method):
             terms["labels"] = spec.label_weight * self.setting.task.loss(student, batch)
         if self.tapped and _hints_count(engine.clock):
             terms["hints"] = spec.feature_weight * self._hints(batch, heard, engine)
-        values = list(terms.values())
-        engine.update("student", sum(values[1:], values[0]))
-        return terms
+        return self.descend(terms, engine)
 
     def _gram(self, gradients: Tensor, scope: Scope, engine: Engine) -> Tensor:
         """The Gram over all ranks, up to a factor; that of each sample needs no other rank."""

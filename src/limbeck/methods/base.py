@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from limbeck.data.base import Record
+from limbeck.errors import InputError
 from limbeck.recipe.spec import Spec
 
 if TYPE_CHECKING:
@@ -113,6 +114,15 @@ class TapPair:
         return "{}: student {} ({}) follows teacher {} ({})".format(*self.cells)
 
 
+def several_teachers(setting: Setting, name: str) -> None:
+    """Refuses a run with fewer than two teachers."""
+    if setting.teachers < 2:
+        raise InputError(
+            f"the method {name!r} needs at least two teachers, there are {setting.teachers}: give "
+            f"more with --teachers A B, or use method kd"
+        )
+
+
 class MethodSpec(Spec):
     """The typed configuration of a method; `name` is how it is found."""
 
@@ -193,7 +203,10 @@ class Method(nn.Module):
 
     def step(self, batch: Record, engine: Engine) -> dict[str, Tensor]:
         """One step of training; what it returns is logged."""
-        terms = self.losses(batch, engine.clock)
+        return self.descend(self.losses(batch, engine.clock), engine)
+
+    def descend(self, terms: dict[str, Tensor], engine: Engine) -> dict[str, Tensor]:
+        """One step of the student down the sum of `terms`, which are returned to be logged."""
         values = list(terms.values())
         engine.update("student", sum(values[1:], values[0]))
         return terms

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.functional import ensemble_losses, kd_loss
-from limbeck.methods.base import Method, MethodSpec, Setting
+from limbeck.methods.base import Method, MethodSpec, Setting, several_teachers
 from limbeck.methods.term import Weight
 
 if TYPE_CHECKING:
@@ -58,11 +58,7 @@ class Ensemble(Method):
 
     def __init__(self, student: nn.Module, setting: Setting, spec: EnsembleSpec) -> None:
         super().__init__(student, setting)
-        if setting.teachers < 2:
-            raise InputError(
-                f"the method 'ensemble' needs at least two teachers, there are {setting.teachers}: "
-                f"give more with --teachers A B, or use method kd"
-            )
+        several_teachers(setting, spec.name)
         named = spec.combine == "weights"
         if named != bool(spec.weights) or (named and len(spec.weights) != setting.teachers):
             raise InputError(
@@ -90,9 +86,7 @@ class Ensemble(Method):
         terms = {"ensemble": spec.weight * loss}
         if spec.label_weight:
             terms["labels"] = spec.label_weight * self.setting.task.loss(student, batch)
-        values = list(terms.values())
-        engine.update("student", sum(values[1:], values[0]))
-        return terms
+        return self.descend(terms, engine)
 
     def _heard(self, engine: Engine) -> list[int]:
         """Which teachers this batch hears."""

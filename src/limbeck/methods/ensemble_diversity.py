@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.data.base import Record
 from limbeck.errors import InputError
 from limbeck.functional import diversify, kd_loss, output_spread, pairwise_kl
-from limbeck.methods.base import Clock, Method, MethodSpec, Setting
+from limbeck.methods.base import Clock, Method, MethodSpec, Setting, several_teachers
 from limbeck.recipe.spec import Share
 from limbeck.students.batch_ensemble import BatchEnsemble, batch_ensemble
 
@@ -85,12 +85,7 @@ class EnsembleDiversity(Method):
     student_taps = ("network",)
 
     def __init__(self, student: nn.Module, setting: Setting, spec: EnsembleDiversitySpec) -> None:
-        count = setting.teachers
-        if count < 2:
-            raise InputError(
-                f"an ensemble has at least two teachers, there are {count}: give more with "
-                f"--teachers A B, or use method kd"
-            )
+        several_teachers(setting, spec.name)
         if spec.perturb != "none" and not setting.live:
             raise InputError(
                 f"{spec.perturb} needs the teachers themselves, which stored outputs are not: "
@@ -99,7 +94,7 @@ class EnsembleDiversity(Method):
         super().__init__(_members(student, setting, spec), setting)
         self.spec = spec
         self.raw = self.online = spec.perturb != "none"
-        _check_pairs(len(self.student), count, spec.pairing)
+        _check_pairs(len(self.student), setting.teachers, spec.pairing)
         _check_inputs(setting.observe((), ()), spec)
 
     def describe(self) -> list[str]:
@@ -154,9 +149,7 @@ class EnsembleDiversity(Method):
             terms["labels"] = (1 - spec.share) * labels.mean()
         if self.student.mergeable and spec.pull:
             terms["pull"] = spec.pull * self.student.pull()
-        values = list(terms.values())
-        engine.update("student", sum(values[1:], values[0]))
-        return terms
+        return self.descend(terms, engine)
 
     def _answers(self, x: Tensor, engine: Engine) -> Tensor:
         """The members' logits (M, B, K)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class PoolSpec(TermSpec):
         hard: the pseudo-label is the teacher's likeliest class, else its probabilities.
     """
 
+    samples: Literal["pool"] = "pool"
     hard: bool = True
 
 
@@ -88,12 +89,7 @@ class PoolTerm(TermModule):
 
     def __init__(self, spec: PoolSpec, setting: Setting) -> None:
         super().__init__(spec, setting)
-        if setting.pool is None:
-            raise InputError(
-                f"the method {spec.name!r} learns from unlabelled samples; give some with "
-                f"--data.unlabeled POOL, or keep some labels only with --data.labels N"
-            )
-        self.rows = Rows(setting.pool)
+        self.rows = Rows(cast(Tensor, setting.pool))  # seen to by the contract of terms
         self._evidence: Evidence | None = None
 
     def prepare(self, engine: Engine) -> None:
@@ -119,9 +115,7 @@ class PoolTerm(TermModule):
 
     def forward(self, batch: Record, clock: Clock) -> Tensor:
         """The mean of `values`."""
-        labeled = len(batch["y"])
-        pool = {key: value[labeled:] for key, value in batch.items() if len(value) > labeled}
-        return self.values(pool, self.rows(pool["index"])).mean()
+        return self.values(batch, self.rows(batch["index"])).mean()
 
     def values(self, pool: Record, rows: Tensor) -> Tensor:
         """The loss of each unlabelled sample.

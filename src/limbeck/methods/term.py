@@ -68,8 +68,8 @@ class TermModule(nn.Module):
         self.balance = Balance(1) if spec.balance else None
         if spec.samples == "pool" and setting.pool is None:
             raise InputError(
-                f"the term {spec.name!r} is for samples of the pool, and the data has none; name "
-                f"one with --data.unlabeled SOURCE"
+                f"{spec.name!r} is for samples of the pool, and the data has none; give some with "
+                f"--data.unlabeled POOL, or keep some labels only with --data.labels N"
             )
 
     def describe(self) -> Sequence[str | TapPair]:

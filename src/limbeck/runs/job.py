@@ -21,7 +21,7 @@ from limbeck.nn.input import InputAdapter
 from limbeck.recipe.spec import Recipe, TeacherSpec
 from limbeck.runs.models import make_adapter, named_model, named_teacher, own_teacher
 from limbeck.runs.seeding import seeded
-from limbeck.runs.stores import checked, open_store, with_stores
+from limbeck.runs.stores import check_stores, open_store, with_stores
 from limbeck.store.reader import TeacherStore
 from limbeck.tasks.base import Task
 from limbeck.tasks.build import build_task
@@ -148,7 +148,9 @@ def make_job(
     members = [make_teacher(teacher, loaded, task) for teacher in given]
     adapter = make_adapter(recipe.input, loaded)
     job = Job(recipe, loaded, task, student, adapter, Teachers(members), method, device)
-    return checked(with_stores(job))
+    job = with_stores(job)
+    check_stores(job)
+    return job
 
 
 def _refuse_same(student: object, teachers: Sequence[object]) -> None:
@@ -200,7 +202,7 @@ def check_models(job: Job, student: nn.Module) -> None:
     job.teachers.to(job.device)
     for teacher in job.teachers.members:
         logits = attempt(partial(_logits, teacher, batch), f"teacher {teacher.name!r}", batch)
-        _compare_width(logits, job, f"teacher {teacher.name!r}")
+        compare_width(logits, job.task, job.data, f"teacher {teacher.name!r}")
 
 
 def check_batch(job: Job, student: nn.Module, batch: Record) -> None:
@@ -230,7 +232,7 @@ def _check_width(forward: Forward, batch: Record, job: Job, who: str) -> None:
     with torch.no_grad():
         logits = attempt(lambda: forward(batch["x"])["logits"], who, batch)
     forward.model.train(training)
-    _compare_width(logits, job, who)
+    compare_width(logits, job.task, job.data, who)
 
 
 def attempt(call: Callable[[], T], who: str, batch: Record) -> T:
@@ -251,12 +253,13 @@ def attempt(call: Callable[[], T], who: str, batch: Record) -> T:
         ) from None
 
 
-def _compare_width(logits: Tensor, job: Job, who: str) -> None:
-    if logits.ndim != 2 or logits.shape[1] != job.task.outputs:
+def compare_width(logits: Tensor, task: Task, data: Data, who: str) -> None:
+    """Refuse logits of another width than the task's."""
+    if logits.ndim != 2 or logits.shape[1] != task.outputs:
         raise InputError(
             f"the {who} gives outputs of shape {tuple(logits.shape[1:])}, but the data has "
-            f"{job.task.outputs} classes ({', '.join(job.data.classes[:5])}, ...); build it for "
-            f"{job.task.outputs} classes"
+            f"{task.outputs} classes ({', '.join(data.classes[:5])}, ...); build it for "
+            f"{task.outputs} classes"
             + (
                 ", or say in the teacher's 'classes' what each output stands for"
                 if "teacher" in who

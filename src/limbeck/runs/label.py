@@ -11,6 +11,7 @@ import torch
 
 from limbeck import __version__
 from limbeck.data.base import Data, Record, Split
+from limbeck.data.views import Views
 from limbeck.engine.ranks import Ranks, choose_device
 from limbeck.errors import InputError
 from limbeck.models.card import read_card
@@ -21,7 +22,7 @@ from limbeck.recipe.spec import Recipe, TeacherSpec, Training
 from limbeck.runs.api import make_recipe, new_folder, teacher_list
 from limbeck.runs.evaluate import encoding_of
 from limbeck.runs.execute import quiet
-from limbeck.runs.job import TeacherLike, attempt, make_teacher
+from limbeck.runs.job import TeacherLike, attempt, compare_width, make_teacher
 from limbeck.runs.models import sized
 from limbeck.runs.progress import bars
 from limbeck.runs.stores import digest_of, make_views
@@ -279,7 +280,7 @@ class _Made:
         order = ("train", "pool", "val", "test")
         return [name for name in order if name in wanted]
 
-    def _plan(self, splits: Mapping[str, Split], views: Mapping[str, Any]) -> Manifest:
+    def _plan(self, splits: Mapping[str, Split], views: Mapping[str, Views]) -> Manifest:
         count = self.recipe.training.view_count or 1
         if count > 1 and not self.recipe.training.views:
             raise InputError(
@@ -291,7 +292,8 @@ class _Made:
         with torch.inference_mode():
             who = f"teacher {self.author.name!r}"
             said = attempt(lambda: self._answer(first, sample), who, sample)
-        self._check(said)
+        if self.data.classes:
+            compare_width(said["logits"], build_task(self.recipe, self.data), self.data, who)
         taps = [] if isinstance(self.teacher, Outside) else self.teacher.taps
         kept = {path: pooled(said[path]) if self.wish.pooled else said[path] for path in taps}
         names = [str(number) for number in range(said["logits"].shape[1])]
@@ -303,33 +305,20 @@ class _Made:
             dtype=self.wish.dtype,
             features={path: list(value.shape[1:]) for path, value in kept.items()},
             pooled=self.wish.pooled,
-            replay=Replay(
-                count=count,
-                ops=list(self.recipe.training.views) if count > 1 else [],
-                definitions={name: one.definition() for name, one in views.items()}
-                if count > 1
-                else {},
-            ),
-            parts=[
-                Part(
-                    name=name,
-                    samples=len(split),
-                    views=count if name in ("train", "pool") else 1,
-                    digest=split.fingerprint(),
-                )
-                for name, split in splits.items()
-            ],
+            replay=self._replay(views) if count > 1 else Replay(),
+            parts=[self._part(name, split, count) for name, split in splits.items()],
             batch=self.wish.batch or (256 if self.device.type == "cpu" else 1024),
         )
 
-    def _check(self, said: Record) -> None:
-        width = said["logits"].shape[-1]
-        if self.data.classes and width != len(self.data.classes):
-            raise InputError(
-                f"the teacher {self.teacher.name!r} gives {width} outputs, the data has "
-                f"{len(self.data.classes)} classes ({', '.join(self.data.classes[:5])}, ...); say "
-                f"in the teacher's 'classes' what each output stands for"
-            )
+    def _replay(self, views: Mapping[str, Views]) -> Replay:
+        training = self.recipe.training
+        definitions = {name: one.definition() for name, one in views.items()}
+        return Replay(count=training.view_count, ops=training.views, definitions=definitions)
+
+    @staticmethod
+    def _part(name: str, split: Split, count: int) -> Part:
+        views = count if name in ("train", "pool") else 1
+        return Part(name=name, samples=len(split), views=views, digest=split.fingerprint())
 
     def _answer(self, part: str, batch: Record) -> Record:
         if isinstance(self.teacher, Outside):

@@ -139,8 +139,8 @@ def _refuse_two_orders(
         )
 
 
-def checked(job: Job) -> Job:
-    """The job, once its stores have been looked at: bytes, some views, some outputs.
+def check_stores(job: Job) -> None:
+    """Look at the stores of a job: bytes, some views, some outputs.
 
     Raises:
         InputError: a store that is damaged, or that its views or its teacher contradict.
@@ -155,7 +155,6 @@ def checked(job: Job) -> Job:
             rows = 0 if again is None else again.rows
             checked_words = "%s: %d replayed inputs and %d outputs of its teacher checked"
             _log.info(checked_words, teacher.name, seen, rows)
-    return job
 
 
 def run_again(store: TeacherStore, rows: int) -> Rerun | None:

@@ -176,10 +176,7 @@ def difference(ours: Manifest, theirs: Manifest) -> str | None:
     """The first key in which two plans differ, with both values; None where they are one."""
     skip = {"shards", "index", "probes", "skipped", "limbeck"}
     mine, other = (plan.model_dump(mode="json", exclude=skip) for plan in (ours, theirs))
-    for key, value in mine.items():
-        if value != other[key]:
-            return first_difference(key, value, other[key])
-    return None
+    return None if mine == other else first_difference("", mine, other).removeprefix(".")
 
 
 def first_difference(path: str, ours: Any, theirs: Any) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.data.arrays import read_npz
 from limbeck.data.base import Record, Split
 from limbeck.data.columns import as_words
+from limbeck.data.paths import SUFFIXES
 from limbeck.data.tables import read_table
 from limbeck.errors import InputError
 from limbeck.store.packing import unpack
@@ -41,7 +42,7 @@ class Outside:
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
-        if path.suffix not in (".npz", ".csv", ".parquet"):
+        if path.suffix not in SUFFIXES:
             raise InputError(
                 f"outputs are taken from .npz, .csv and .parquet files, not from {path}"
             )

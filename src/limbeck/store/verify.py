@@ -94,7 +94,9 @@ def check_views(
     probes = store.probes()
     compared = 0
     for part, split in splits.items():
-        place = {ident: row for row, ident in enumerate(split.ids.tolist())}
+        # Of the split only what the probes name: it may have millions of samples.
+        rows = torch.isin(split.ids, probes["id"]).nonzero().squeeze(1)
+        place = dict(zip(split.ids[rows].tolist(), rows.tolist(), strict=True))
         for number, ident in enumerate(probes["id"].tolist()):
             view = int(probes["view"][number])
             if ident not in place or view == 0:

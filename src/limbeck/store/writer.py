@@ -95,8 +95,8 @@ class Labelling:
         for part in self.plan.parts:
             for begin, end in covered[part.name]:
                 self.on_rows((end - begin) * part.views)
-            todo = _missing(part, covered[part.name], self.plan.batch)
-            mine = todo[len(todo) * rank // ranks : len(todo) * (rank + 1) // ranks]
+            rest = _missing(part, covered[part.name], self.plan.batch)
+            mine = rest[len(rest) * rank // ranks : len(rest) * (rank + 1) // ranks]
             for piece in self._pieces(part, mine):
                 begin, records = piece
                 whole = joined(records)
@@ -109,10 +109,10 @@ class Labelling:
         skipped: list[int] = []
         for part in self.plan.parts:
             files = sorted((self.folder / PIECES).glob(f"{part.name}-*.safetensors"))
-            lost = [read_shard(path)["lost"].bool() for path in files]
-            for path, bad in zip(files, lost, strict=True):
-                skipped += read_shard(path)["hash"][bad].tolist()
-            shards += self._seal(part, files, sum(int((~bad).sum()) for bad in lost))
+            pieces = [read_shard(path) for path in files]
+            for piece in pieces:
+                skipped += piece["hash"][piece["lost"].bool()].tolist()
+            shards += self._seal(part, pieces)
         write_rows(self.folder / INDEX, self._index(shards))
         sealed = {
             "shards": shards,
@@ -128,17 +128,17 @@ class Labelling:
 
     # Inside.
 
-    def _pieces(self, part: Part, todo: Sequence[Span]) -> Iterator[tuple[int, list[Record]]]:
+    def _pieces(self, part: Part, batches: Sequence[Span]) -> Iterator[tuple[int, list[Record]]]:
         """Neighbouring batches in pieces, with the position of the first sample."""
         held: list[Record] = []
         first, size, since = 0, 0, time.monotonic()
-        for number, (begin, end) in enumerate(todo):
+        for number, (begin, end) in enumerate(batches):
             if held and first + sum(map(length, held)) != begin:
                 yield first, held
                 held, size, since = [], 0, time.monotonic()
             if not held:
                 first = begin
-            ahead = todo[number + 1] if number + 1 < len(todo) else None
+            ahead = batches[number + 1] if number + 1 < len(batches) else None
             held.append(self._batch(part, begin, end, ahead))
             size += row_bytes(form_of(held[-1])) * (end - begin)
             self.on_rows((end - begin) * part.views)
@@ -197,12 +197,13 @@ class Labelling:
             records.append({"id": ids, "hash": hashes, "view": view_of, "x": seen})
         return joined(records)
 
-    def _seal(self, part: Part, files: Sequence[Path], rows: int) -> list[Shard]:
+    def _seal(self, part: Part, pieces: Sequence[Record]) -> list[Shard]:
         """The part's pieces as shards."""
+        rows = sum(int((piece["lost"] == 0).sum()) for piece in pieces)
         if not rows:
             return []
-        records = (_kept(read_shard(path)) for path in files)
-        form = form_of(_kept(read_shard(files[0])))
+        records = map(_kept, pieces)
+        form = form_of(_kept(rows_of(pieces[0], 0, 1)))
         limit = max(1, SHARD_BYTES // row_bytes(form))
         shards = []
         rest: Record | None = None
@@ -248,8 +249,9 @@ def _missing(part: Part, covered: Sequence[Span], batch: int) -> list[Span]:
 
 def _kept(piece: Record) -> Record:
     """A piece without the samples that are left out."""
-    lost = piece.pop("lost").bool()
-    return {key: value[~lost] for key, value in piece.items()} if lost.any() else piece
+    kept = {key: value for key, value in piece.items() if key != "lost"}
+    lost = piece["lost"].bool()
+    return {key: value[~lost] for key, value in kept.items()} if lost.any() else kept
 
 
 def _fill(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.base import Record, Split
+from limbeck.data.fingerprint import sample_hashes
 from limbeck.errors import InputError
 from limbeck.store.packing import TAILS, unpack
 from limbeck.store.reader import TeacherStore
@@ -109,9 +110,10 @@ class Stored:
         ready.taps, ready._views = self.taps, views
         served, ids, rows = {}, [], []
         for name, split in splits.items():
-            found = self.store.match(split, views)
+            hashes = sample_hashes(split)
+            found = self.store.find(hashes, views)
             if (found < 0).any():
-                split, found = self._without_skipped(name, split, found, views)
+                split, found = self._without_skipped(name, split, hashes, found, views)
             if views > 1:
                 split = split.renumbered(self.store.ids(found))
             served[name] = split
@@ -125,12 +127,9 @@ class Stored:
         return ready, served
 
     def _without_skipped(
-        self, name: str, split: Split, rows: Tensor, views: int
+        self, name: str, split: Split, hashes: Tensor, rows: Tensor, views: int
     ) -> tuple[Split, Tensor]:
         """Leave out what the labelling had to leave out; anything else that is missing is wrong."""
-        from limbeck.data.fingerprint import sample_hashes
-
-        hashes = sample_hashes(split)
         skipped = torch.isin(hashes, torch.tensor(self.store.manifest.skipped, dtype=torch.int64))
         missing = ((rows < 0) & ~skipped).nonzero().squeeze(1)
         if len(missing):
