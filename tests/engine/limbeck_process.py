@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from processes import heed_interrupts
+
 
 class Command:
     """`limbeck WORDS` as a process of its own."""
@@ -25,6 +27,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
 
     def __call__(self, *words: str, status: int = 0) -> str:

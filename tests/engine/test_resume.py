@@ -15,7 +15,7 @@ from limbeck_process import Command
 
 from limbeck.engine.checkpoint import load_tensors
 
-EPOCHS = 24
+EPOCHS = 12
 
 
 def flags(teacher: str, out: Path) -> list[str]:

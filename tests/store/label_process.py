@@ -11,6 +11,7 @@ import torch
 
 from limbeck.engine.checkpoint import save_tensors
 from limbeck.models.source import build_model
+from processes import heed_interrupts
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -40,6 +41,7 @@ def start(*words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
 
 
